@@ -1,0 +1,95 @@
+"""What happens to a fleet (events) and what a shell must do about it (actions): one JSON line each."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from millrace.core.replica import Phase, ReplicaSpec, Report
+from millrace.core.request import Request
+
+
+class Arrived(Struct, frozen=True, tag=True):
+    """A request came in."""
+
+    now_s: float
+    request: Request
+
+
+class Reported(Struct, frozen=True, tag=True, omit_defaults=True):
+    """A replica joined, changed phase, or spoke of its load. `spec` is needed the first time only."""
+
+    now_s: float
+    replica: str
+    phase: Phase
+    spec: ReplicaSpec | None = None
+    report: Report | None = None
+
+
+class Started(Struct, frozen=True, tag=True):
+    """The first token (or, without streaming, the first byte) of an answer came from the engine."""
+
+    now_s: float
+    request_id: str
+
+
+class Finished(Struct, frozen=True, tag=True, omit_defaults=True):
+    """An answer is complete; token counts as the engine's `usage` gave them, None if it gave none."""
+
+    now_s: float
+    request_id: str
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
+    """An attempt broke. `replica_down` says that the replica itself is unreachable, not only this request."""
+
+    now_s: float
+    request_id: str
+    why: str
+    retryable: bool = True
+    replica_down: bool = False
+
+
+class Cancelled(Struct, frozen=True, tag=True):
+    """The client left."""
+
+    now_s: float
+    request_id: str
+
+
+class Ticked(Struct, frozen=True, tag=True):
+    """Time passed: deadlines and maximum waits are looked at."""
+
+    now_s: float
+
+
+Event = Arrived | Reported | Started | Finished | Failed | Cancelled | Ticked
+
+
+class Dispatch(Struct, frozen=True, tag=True):
+    """Send the request to the replica; `attempt` counts from 1."""
+
+    request_id: str
+    replica: str
+    attempt: int = 1
+
+
+class Cancel(Struct, frozen=True, tag=True):
+    """Stop working on the request on this replica: nobody waits for it."""
+
+    request_id: str
+    replica: str
+
+
+class Refuse(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Answer the client with an error. `retry_after_s` is when the queue should have drained, if that helps."""
+
+    request_id: str
+    why: str
+    status: int
+    retry_after_s: float | None = None
+
+
+Action = Dispatch | Cancel | Refuse

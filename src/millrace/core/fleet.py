@@ -1,0 +1,107 @@
+"""What a policy may know of a fleet, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from millrace.core.replica import Phase, ReplicaSpec, Report
+from millrace.core.request import Request
+
+
+class PrefixIndex(Protocol):
+    """Which prompt blocks a replica is believed to hold. Policies only ask; the kernel writes."""
+
+    def matched_tokens(self, request: Request) -> int:
+        """Return how many leading prompt tokens the replica is believed to hold."""
+
+
+class ReplicaView(Struct, kw_only=True, eq=False):
+    """One replica as the controller knows it, live. Policies read it and never write.
+
+    The counts are the controller's own bookkeeping, so they are never stale: `waiting` requests were
+    sent and have no first token yet, `running` have one. `queued_tokens` are the prompt tokens (less
+    what the prefix index holds) of the waiting ones, `context_tokens` the tokens held by the running
+    ones. `report` is what the engine last said of itself, None if it never spoke.
+    """
+
+    id: str
+    spec: ReplicaSpec
+    prefix: PrefixIndex
+    phase: Phase = "starting"
+    waiting: int = 0
+    running: int = 0
+    queued_tokens: int = 0
+    context_tokens: int = 0
+    report: Report | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests sent to the replica and not ended yet."""
+        return self.waiting + self.running
+
+    @property
+    def seen_s(self) -> float | None:
+        """When the replica last reported on the fleet's clock; None if it never did."""
+        return self.report.now_s if self.report else None
+
+
+class FleetView(Struct, kw_only=True, frozen=True, eq=False):
+    """The fleet at one decision: a window on live state, not a copy.
+
+    `routed` counts requests sent so far; `avoid` are replicas on which the request at hand failed.
+    """
+
+    now_s: float
+    replicas: Sequence[ReplicaView]
+    routed: int = 0
+    avoid: frozenset[str] = frozenset()
+
+    def able(self, request: Request) -> list[ReplicaView]:
+        """Return the ready replicas that serve the request's model, by id; those to avoid only if all are."""
+        ready = [r for r in self.replicas if r.phase == "ready" and request.model in r.spec.models]
+        fresh = [r for r in ready if r.id not in self.avoid] if self.avoid else ready
+        return sorted(fresh or ready, key=_id)
+
+
+def _id(replica: ReplicaView) -> str:
+    return replica.id
+
+
+class Route(Struct, frozen=True, tag=True):
+    """Send the request to this replica."""
+
+    replica: str
+    why: str = ""
+
+
+class Hold(Struct, frozen=True, tag=True):
+    """Keep the request in the queue and ask again when something changes."""
+
+    why: str
+
+
+class Reject(Struct, frozen=True, tag=True):
+    """Turn the request away with this HTTP status."""
+
+    why: str
+    status: Literal[400, 404, 429, 503] = 503
+
+
+Decision = Route | Hold | Reject
+
+
+class RoutingPolicy(Protocol):
+    """Which replica serves this request?"""
+
+    def route(self, request: Request, fleet: FleetView) -> Decision:
+        """Decide from what is visible; change nothing."""
+
+
+class QueueingPolicy(Protocol):
+    """Which held request is asked about next?"""
+
+    def order(self, held: Iterable[Request], fleet: FleetView) -> Iterable[Request]:
+        """Yield the held requests, first to be placed first; lazily, since the walk stops at the first Hold."""

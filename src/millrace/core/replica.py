@@ -1,0 +1,51 @@
+"""A replica: one running copy of a model on one or more devices, as bought and as it reports itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Phase = Literal["starting", "ready", "draining", "gone"]
+Role = Literal["both", "prefill", "decode", "encode"]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """An engine's own knobs: what one iteration and its memory may hold.
+
+    `step_tokens` is vLLM's `max_num_batched_tokens`, `sequences` its `max_num_seqs`.
+    """
+
+    step_tokens: int = 512
+    sequences: int = 256
+    kv_blocks: int = 4096
+    block_tokens: int = 16
+    context_tokens: int = 8192
+    prefix_caching: bool = True
+
+
+class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was bought and how it is set up. Unknown is None, never 0.
+
+    `models` are the names it answers to. The speeds are predictions made when the fleet was described
+    (from a cost model or a calibration); policies that need one and find None must be cautious.
+    """
+
+    models: tuple[str, ...]
+    device: str | None = None
+    tensor_parallel: int = 1
+    role: Role = "both"
+    limits: Limits | None = None
+    prefill_tokens_per_s: float | None = None
+    decode_step_s: float | None = None
+    price_per_h: float | None = None
+
+
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an engine last said of itself (vLLM's gauges); None is what it did not say."""
+
+    now_s: float
+    running: int | None = None
+    waiting: int | None = None
+    kv_free_tokens: int | None = None
+    power_w: float | None = None

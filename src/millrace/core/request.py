@@ -1,0 +1,34 @@
+"""What a client asks for: the part of a request that policies may read."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Slo(Struct, frozen=True, kw_only=True):
+    """What the client was promised; None promises nothing."""
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+
+class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request, as much of it as a decision needs. Never changed after arrival.
+
+    `blocks` are chained hashes of the prompt's full leading blocks of `block_tokens` tokens each:
+    two requests share their first k blocks exactly when their first k hashes are equal.
+    `deadline_s` is a moment on the fleet's clock after which an answer is worthless.
+    """
+
+    id: str
+    model: str
+    prompt_tokens: int
+    max_tokens: int
+    tenant: str = "default"
+    session: str | None = None
+    expected_tokens: int | None = None
+    blocks: tuple[int, ...] = ()
+    block_tokens: int = 16
+    priority: int = 0
+    deadline_s: float | None = None
+    slo: Slo = Slo()
