@@ -1,0 +1,51 @@
+"""What a batching policy may know of one replica between two iterations, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class SequenceView(Protocol):
+    """One request inside a replica, read-only: `length` tokens are known, `computed` of them are in the KV cache."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def computed(self) -> int: ...
+    @property
+    def missing(self) -> int:
+        """Tokens still to compute before the next one can be sampled; 1 for a sequence that decodes."""
+
+
+class BatchView(Protocol):
+    """A replica between two iterations: who runs, who waits (first come first), and what one step may hold."""
+
+    @property
+    def step_tokens(self) -> int: ...
+    @property
+    def sequences(self) -> int: ...
+    @property
+    def running(self) -> Sequence[SequenceView]: ...
+    @property
+    def waiting(self) -> Sequence[SequenceView]: ...
+    def missing_tokens(self, sequence: SequenceView) -> int:
+        """Tokens the sequence would compute if it were admitted now: its length less what the prefix cache holds."""
+
+
+class Grant(Struct, frozen=True):
+    """Compute up to `tokens` tokens of this sequence in the coming step; a waiting one is admitted by it."""
+
+    id: str
+    tokens: int
+
+
+class BatchingPolicy(Protocol):
+    """What does one iteration compute?"""
+
+    def plan(self, batch: BatchView) -> list[Grant]:
+        """Return grants, most important first, within `step_tokens` and `sequences`; change nothing."""
