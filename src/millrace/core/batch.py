@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class SequenceView(Protocol):
-    """One request inside a replica, read-only: `length` tokens are known, `computed` of them are in the KV cache."""
+    """One request inside a replica, read-only: of `length` known tokens `computed` are in the KV cache."""
 
     @property
     def id(self) -> str: ...
@@ -23,7 +23,7 @@ class SequenceView(Protocol):
 
 
 class BatchView(Protocol):
-    """A replica between two iterations: who runs, who waits (first come first), and what one step may hold."""
+    """A replica between two iterations: who runs, who waits (first come first), what one step may hold."""
 
     @property
     def step_tokens(self) -> int: ...
@@ -34,7 +34,7 @@ class BatchView(Protocol):
     @property
     def waiting(self) -> Sequence[SequenceView]: ...
     def missing_tokens(self, sequence: SequenceView) -> int:
-        """Tokens the sequence would compute if it were admitted now: its length less what the prefix cache holds."""
+        """Tokens to compute if the sequence were admitted now: its length less what the cache holds."""
 
 
 class Grant(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Chained hashes of prompt blocks: two prompts share their first k blocks when their first k hashes are equal."""
+"""Chained hashes of prompt blocks: two prompts share k blocks when their first k hashes are equal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 
-def chain_tokens(tokens: Sequence[int], block_tokens: int, *, parent: int = 0, digest_bytes: int = 16) -> list[int]:
+def chain_tokens(
+    tokens: Sequence[int], block_tokens: int, *, parent: int = 0, digest_bytes: int = 16
+) -> list[int]:
     """Hash every full block of `tokens`, each together with the hash of the block before it.
 
     `parent` is the hash of the block in front, to continue a chain. 16-byte digests are for caches,
@@ -16,13 +18,14 @@ def chain_tokens(tokens: Sequence[int], block_tokens: int, *, parent: int = 0, d
     hashes = []
     for start in range(0, len(tokens) - block_tokens + 1, block_tokens):
         block = array("q", tokens[start : start + block_tokens]).tobytes()
-        parent = int.from_bytes(blake2b(block, digest_size=digest_bytes, key=parent.to_bytes(16, "big")).digest(), "big")
+        digest = blake2b(block, digest_size=digest_bytes, key=parent.to_bytes(16, "big")).digest()
+        parent = int.from_bytes(digest, "big")
         hashes.append(parent)
     return hashes
 
 
 def chain_bytes(text: bytes, block_bytes: int, *, limit: int = 64) -> tuple[int, ...]:
-    """Hash the first `limit` full blocks of `text` into a chain of 63-bit numbers: cheap and free of any model."""
+    """Hash the first `limit` full blocks of `text` into a chain of 63-bit numbers, free of any model."""
     hashes, parent = [], b""
     for start in range(0, min(len(text) // block_bytes, limit) * block_bytes, block_bytes):
         parent = blake2b(text[start : start + block_bytes], digest_size=8, key=parent).digest()

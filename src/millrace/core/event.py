@@ -84,7 +84,7 @@ class Cancel(Struct, frozen=True, tag=True):
 
 
 class Refuse(Struct, frozen=True, tag=True, omit_defaults=True):
-    """Answer the client with an error. `retry_after_s` is when the queue should have drained, if that helps."""
+    """Answer the client with an error; by `retry_after_s` the queue should have drained, if that helps."""
 
     request_id: str
     why: str

@@ -104,4 +104,4 @@ class QueueingPolicy(Protocol):
     """Which held request is asked about next?"""
 
     def order(self, held: Iterable[Request], fleet: FleetView) -> Iterable[Request]:
-        """Yield the held requests, first to be placed first; lazily, since the walk stops at the first Hold."""
+        """Yield the held requests, first to be placed first; lazily, the walk stops at the first Hold."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """What the replica knows of one request. `length` tokens are known, `computed` of them are in the KV cache.
+    """What the replica knows of one request; of `length` known tokens `computed` are in the KV cache.
 
     `blocks` are chained hashes of its full leading blocks; an engine appends to it as generated tokens
     fill further blocks. `table` lists the physical KV blocks it holds, in order.

@@ -1,0 +1,9 @@
+"""The mind of a fleet: events in, actions out. Pure: no IO, no clock, no async.
+
+The gateway feeds it what happened and performs what it answers; so does the simulator.
+"""
+
+from millrace.control.controller import Controller
+from millrace.control.settings import ControlSettings
+
+__all__ = ["ControlSettings", "Controller"]

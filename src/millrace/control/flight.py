@@ -1,0 +1,24 @@
+"""One request on its way through the fleet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from millrace.core.request import Request
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """From arrival to its one end: held (no `replica`), sent, then started.
+
+    `expires_s` is when holding it any longer is pointless; `queued_tokens` is what it was charged to
+    the replica's queue; `tried` are the replicas it failed on.
+    """
+
+    request: Request
+    expires_s: float
+    replica: str | None = None
+    attempts: int = 0
+    started: bool = False
+    queued_tokens: int = 0
+    tried: frozenset[str] = frozenset()

@@ -1,0 +1,112 @@
+"""The log of a fleet: one header line, then one line per event with the actions that answered it.
+
+Fed to a bare controller, a log yields the same actions again, bit for bit: `replay` counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from millrace.control.controller import Controller
+from millrace.control.settings import ControlSettings
+from millrace.core.event import Action, Event
+from millrace.policies import Described, describe, rebuild
+
+SCHEMA = "millrace.log/1"
+
+
+class LogError(ValueError):
+    """A log that cannot be read; the message names the line."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """From what a log's controller can be built again; `notes` say where it came from."""
+
+    schema: str = SCHEMA
+    routing: Described
+    queueing: Described
+    settings: ControlSettings
+    notes: dict[str, Any] = {}
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An event and the actions that answered it."""
+
+    event: Event
+    actions: list[Action]
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """How a replay went; `first_difference` is the line number (from 1) of the first answer that differed."""
+
+    events: int
+    actions: int
+    identical: int
+    first_difference: int | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_entries = msgspec.json.Decoder(Entry)
+_headers = msgspec.json.Decoder(Header)
+
+
+def header(controller: Controller, **notes: Any) -> bytes:
+    """Return a log's first line."""
+    made = Header(
+        routing=describe(controller.routing),
+        queueing=describe(controller.queueing),
+        settings=controller.settings,
+        notes=notes,
+    )
+    return _encoder.encode(made) + b"\n"
+
+
+def entry(event: Event, actions: list[Action]) -> bytes:
+    """Return one line of a log."""
+    return _encoder.encode(Entry(event, actions)) + b"\n"
+
+
+def read_header(line: bytes) -> Header:
+    """Decode a log's first line."""
+    try:
+        found = _headers.decode(line)
+    except msgspec.DecodeError as error:
+        raise LogError(f"line 1 is no log header ({error}); is this a Millrace event log?") from None
+    if found.schema != SCHEMA:
+        raise LogError(f"line 1 says schema {found.schema!r}; this version reads {SCHEMA!r}")
+    return found
+
+
+def read_entry(line: bytes, number: int) -> Entry:
+    """Decode one line of a log; `number` is its place in the file, from 1."""
+    try:
+        return _entries.decode(line)
+    except msgspec.DecodeError as error:
+        raise LogError(f"line {number} cannot be read: {error}") from None
+
+
+def controller_of(found: Header) -> Controller:
+    """Build the controller that a log's header describes, as it was before its first event."""
+    routing = rebuild("routing", found.routing)
+    return Controller(routing, rebuild("queueing", found.queueing), found.settings)
+
+
+def replay(lines: Iterable[bytes]) -> Replayed:
+    """Feed a log's events to a fresh controller and compare each answer with the one on record."""
+    rest = iter(lines)
+    controller = controller_of(read_header(next(rest, b"")))
+    events = actions = identical = 0
+    first = None
+    for number, line in enumerate(rest, 2):
+        recorded = read_entry(line, number)
+        again = controller.on(recorded.event)
+        events += 1
+        actions += len(recorded.actions)
+        if again == recorded.actions:
+            identical += len(again)
+        elif first is None:
+            first = number
+    return Replayed(events=events, actions=actions, identical=identical, first_difference=first)

@@ -1,0 +1,26 @@
+"""How patient a fleet is: attempts, queue bounds and memory for prefix knowledge."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class ControlSettings(Struct, frozen=True, kw_only=True):
+    """Settings of the controller itself; policies carry their own.
+
+    A request is tried on at most `max_attempts` replicas, all before its first token. While no replica
+    can take it, it is held for at most `max_hold_s`, among at most `max_held` others of its model.
+    Each replica's prefix index may take `prefix_index_bytes` of memory.
+    """
+
+    max_attempts: int = 3
+    max_held: int = 1024
+    max_hold_s: float = 30.0
+    prefix_index_bytes: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("max_attempts", "max_held", "prefix_index_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_hold_s < 0:
+            raise ValueError(f"max_hold_s is {self.max_hold_s}; it must not be negative")

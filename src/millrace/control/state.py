@@ -1,0 +1,132 @@
+"""Everything the fleet knows, and how each fact changes it. Only facts: decisions are in the controller."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from millrace.control.flight import Flight
+from millrace.control.prefixes import SentPrefixes
+from millrace.control.settings import ControlSettings
+from millrace.core.event import Reported
+from millrace.core.fleet import FleetView, ReplicaView
+from millrace.core.request import Request
+
+RECENT = 64  # finishes that the drain rate of a queue is measured over
+
+
+class State:
+    """Replicas, requests in flight, and the queue of each model."""
+
+    def __init__(self, settings: ControlSettings) -> None:
+        self.settings = settings
+        self.replicas: dict[str, ReplicaView] = {}
+        self.flights: dict[str, Flight] = {}
+        self.held: dict[str, OrderedDict[str, Flight]] = {}
+        self.routed = 0
+        self._views: tuple[ReplicaView, ...] = ()
+        self._prefixes: dict[str, SentPrefixes] = {}
+        self._finishes: dict[str, deque[float]] = {}
+
+    def view(self, now_s: float, avoid: frozenset[str] = frozenset()) -> FleetView:
+        """Return a window on the fleet for one decision."""
+        return FleetView(now_s=now_s, replicas=self._views, routed=self.routed, avoid=avoid)
+
+    def report(self, event: Reported) -> None:
+        """Note what a replica said; the first report of a replica must carry its spec."""
+        replica = self.replicas.get(event.replica)
+        if replica is None:
+            replica = self._join(event)
+        if event.spec is not None:
+            replica.spec = event.spec
+        if event.phase == "gone":
+            self._prefixes[event.replica].forget()
+        replica.phase = event.phase
+        replica.report = event.report or replica.report
+
+    def lose(self, replica_id: str) -> None:
+        """Note that a replica cannot be reached; its cache is lost with it."""
+        self.replicas[replica_id].phase = "gone"
+        self._prefixes[replica_id].forget()
+
+    def serves(self, model: str) -> bool:
+        """Whether any replica, in whatever phase, answers to this name or has not said what it answers to."""
+        return any(model in r.spec.models or not r.spec.models for r in self._views)
+
+    def hold(self, flight: Flight, *, first: bool = False) -> None:
+        """Put a request into its model's queue: at the end, or first when it was there before."""
+        queue = self.held.setdefault(flight.request.model, OrderedDict())
+        queue[flight.request.id] = flight
+        if first:
+            queue.move_to_end(flight.request.id, last=False)
+
+    def unhold(self, flight: Flight) -> None:
+        """Take a request out of its queue; an empty queue is forgotten."""
+        queue = self.held[flight.request.model]
+        del queue[flight.request.id]
+        if not queue:
+            del self.held[flight.request.model]
+
+    def launch(self, flight: Flight, replica_id: str) -> None:
+        """Note that a request was sent to a replica."""
+        replica, prefixes = self.replicas[replica_id], self._prefixes[replica_id]
+        request = flight.request
+        flight.replica = replica_id
+        flight.attempts += 1
+        flight.queued_tokens = request.prompt_tokens - prefixes.matched_tokens(request)
+        prefixes.remember(request)
+        replica.waiting += 1
+        replica.queued_tokens += flight.queued_tokens
+        self.routed += 1
+
+    def start(self, flight: Flight) -> None:
+        """Note a first token: the prompt has left the replica's queue and sits in its memory."""
+        replica = self._replica(flight)
+        flight.started = True
+        replica.waiting -= 1
+        replica.running += 1
+        replica.queued_tokens -= flight.queued_tokens
+        replica.context_tokens += flight.request.prompt_tokens
+
+    def land(self, flight: Flight) -> str:
+        """Note that the replica no longer works on the request; return the replica's id."""
+        replica = self._replica(flight)
+        if flight.started:
+            replica.running -= 1
+            replica.context_tokens -= flight.request.prompt_tokens
+        else:
+            replica.waiting -= 1
+            replica.queued_tokens -= flight.queued_tokens
+        flight.replica = None
+        return replica.id
+
+    def finish(self, model: str, now_s: float) -> None:
+        """Note a completion, for the drain rate."""
+        self._finishes.setdefault(model, deque(maxlen=RECENT)).append(now_s)
+
+    def drain_s(self, request: Request, now_s: float) -> float:
+        """Predict when the queue in front of this request is gone: its length over the recent finish rate.
+
+        With fewer than two finishes nothing is known of the rate, so the longest hold is assumed.
+        """
+        finishes = self._finishes.get(request.model, deque())
+        if len(finishes) < 2 or now_s <= finishes[0]:
+            return self.settings.max_hold_s
+        rate_per_s = (len(finishes) - 1) / (now_s - finishes[0])
+        return (len(self.held.get(request.model, ())) + 1) / rate_per_s
+
+    def prefix_index_bytes(self) -> dict[str, int]:
+        """Memory each replica's prefix index takes."""
+        return {replica: prefixes.held_bytes for replica, prefixes in self._prefixes.items()}
+
+    def _replica(self, flight: Flight) -> ReplicaView:
+        assert flight.replica is not None
+        return self.replicas[flight.replica]
+
+    def _join(self, event: Reported) -> ReplicaView:
+        if event.spec is None:
+            raise ValueError(f"replica {event.replica!r} is new: its first Reported must carry a spec")
+        prefixes = SentPrefixes(self.settings.prefix_index_bytes)
+        replica = ReplicaView(id=event.replica, spec=event.spec, prefix=prefixes)
+        self.replicas[event.replica], self._prefixes[event.replica] = replica, prefixes
+        self._views = tuple(self.replicas.values())
+        return replica

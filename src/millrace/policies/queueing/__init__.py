@@ -1,0 +1,1 @@
+"""Queueing: which held request is placed next?"""

@@ -1,0 +1,49 @@
+"""Send requests that begin alike to the same replica, unless it carries more than its share.
+
+Replicas are ranked by rendezvous hashing of the prompt's leading tokens; the first one whose load stays
+within `load_factor` times the mean takes the request. Needs no memory of what was sent, so any number
+of gateways agree, and a replica that leaves or joins moves only its own share of prefixes.
+
+Source: D. Thaler and C. Ravishankar, "Using name-based mappings to increase hit rates", 1998 (rendezvous);
+V. Mirrokni, M. Thorup and M. Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from millrace.core.draw import draw
+from millrace.core.fleet import Decision, FleetView, Hold, Route
+from millrace.core.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`key_tokens` leading tokens decide where a prompt lives; shorter prompts use the blocks they have."""
+
+    key_tokens: int = 128
+    load_factor: float = 1.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.load_factor < 1:
+            raise ValueError(f"load_factor is {self.load_factor}: below 1 no replica could take its share")
+        if self.key_tokens < 1:
+            raise ValueError(f"key_tokens is {self.key_tokens}: at least 1 token must name a prefix")
+
+    def route(self, request: Request, fleet: FleetView) -> Decision:
+        able = fleet.able(request)
+        if not able:
+            return Hold("no ready replica")
+        key = self.key(request)
+        able.sort(key=lambda r: draw(key, r.id, self.seed), reverse=True)
+        share = ceil(self.load_factor * (1 + sum(r.in_flight for r in able)) / len(able))
+        return Route(next(r for r in able if r.in_flight < share).id)
+
+    def key(self, request: Request) -> int | str:
+        """Return what names the prompt's beginning: a chained block hash, or else the request itself."""
+        if not request.blocks:
+            return request.id
+        nth = min(ceil(self.key_tokens / request.block_tokens), len(request.blocks))
+        return request.blocks[nth - 1]

@@ -1,0 +1,1 @@
+"""Fakes, strategies and checks for tests of policies: ours, and those of whoever writes their own."""
