@@ -1,0 +1,1 @@
+"""What does one iteration of a replica compute? One policy per file."""

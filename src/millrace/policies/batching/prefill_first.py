@@ -1,0 +1,48 @@
+"""Computes whole prompts first, as many as a step holds, and decodes only while no prompt can be computed.
+
+Source: the selection of Orca (Yu et al., OSDI 2022) and the default scheduler of vLLM before V1.
+Prompts longer than a step are split here, over steps of their own.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from msgspec import Struct
+
+from millrace.core.batch import BatchView, Grant
+
+
+class Policy(Struct, frozen=True):
+    """No settings: `step_tokens` of the replica's limits bounds the prompts of one step."""
+
+    def plan(self, batch: BatchView) -> list[Grant]:
+        """Grant prompts already begun, else whole waiting ones, else every decode."""
+        return _begun(batch) or _waiting(batch) or _decodes(batch)
+
+
+def _begun(batch: BatchView) -> list[Grant]:
+    grants, left = [], batch.step_tokens
+    for sequence in batch.running:
+        if left and sequence.missing > 1:
+            grants.append(Grant(sequence.id, min(sequence.missing, left)))
+            left -= grants[-1].tokens
+    return grants
+
+
+def _waiting(batch: BatchView) -> list[Grant]:
+    grants: list[Grant] = []
+    left = batch.step_tokens
+    for sequence in islice(batch.waiting, batch.sequences - len(batch.running)):
+        missing = batch.missing_tokens(sequence)
+        if missing > left and grants:
+            break
+        grants.append(Grant(sequence.id, min(missing, left)))
+        left -= grants[-1].tokens
+        if not left:
+            break
+    return grants
+
+
+def _decodes(batch: BatchView) -> list[Grant]:
+    return [Grant(sequence.id, 1) for sequence in islice(batch.running, batch.step_tokens)]

@@ -1,0 +1,128 @@
+"""Who runs in a replica, who waits, and which KV blocks they hold: what a batching policy sees."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from millrace.core.batch import SequenceView
+from millrace.core.replica import Limits
+from millrace.replica.blocks import BlockPool
+from millrace.replica.sequence import Sequence
+
+
+class Batch:
+    """The sequences of one replica, between two iterations.
+
+    `queue` are those without KV blocks, first come first; `running` those with, in the order of their
+    admission; `known` finds both by id. `short` are running ones whose next token has no block yet.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.step_tokens = limits.step_tokens
+        self.sequences = limits.sequences
+        self.block_tokens = limits.block_tokens
+        self.pool = BlockPool(limits.kv_blocks, limits.block_tokens, caching=limits.prefix_caching)
+        self.known: dict[str, Sequence] = {}
+        self.queue: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.short: list[Sequence] = []
+        self.queued_tokens = 0
+        self.preemptions = 0
+        self.cache_query_tokens = 0
+        self.cache_hit_tokens = 0
+        self._stuck_at = -1
+
+    @property
+    def waiting(self) -> deque[Sequence] | tuple[()]:
+        """The queue; nobody while the KV cache has had no room for its head and nothing has eased since."""
+        return () if self._stuck_at == self.pool.eased else self.queue
+
+    def missing_tokens(self, sequence: SequenceView) -> int:
+        """Tokens the sequence would compute if it were admitted now."""
+        waiting = self.known[sequence.id]
+        return waiting.length - self.pool.matched(self._reusable(waiting)) * self.block_tokens
+
+    def enqueue(self, sequence: Sequence) -> None:
+        """Let a new sequence wait behind all others."""
+        self.known[sequence.id] = sequence
+        self.queue.append(sequence)
+        self.queued_tokens += sequence.length
+
+    def forget(self, sequence: Sequence) -> None:
+        """Take out a sequence that nobody wants any more; one that was running keeps its blocks until `release`."""
+        del self.known[sequence.id]
+        if sequence.table:
+            self.running.remove(sequence)
+        else:
+            self._dequeue(sequence)
+            self._stuck_at = -1
+
+    def complete(self, sequences: Iterable[Sequence]) -> None:
+        """Take out running sequences that have all their tokens, and free their blocks."""
+        for sequence in sequences:
+            del self.known[sequence.id]
+            self.release(sequence)
+        self.running = [sequence for sequence in self.running if sequence.table]
+
+    def admit(self, sequence: Sequence) -> bool:
+        """Let a waiting sequence run, with blocks for its whole length, or return False for lack of room."""
+        if self._stuck_at == self.pool.eased or len(self.running) >= self.sequences:
+            return False
+        reusable = self._reusable(sequence)
+        hits = self.pool.matched(reusable)
+        table = self.pool.acquire(reusable[:hits], -(-sequence.length // self.block_tokens))
+        if table is None:
+            self._stuck_at = self.pool.eased
+            return False
+        self._dequeue(sequence)
+        self.running.append(sequence)
+        sequence.table = table
+        sequence.published = hits
+        sequence.computed = hits * self.block_tokens
+        if not sequence.preemptions:
+            self._count_hits(sequence)
+        return True
+
+    def make_room(self) -> None:
+        """Give each running sequence the block its next token lacks, preempting the youngest if need be."""
+        for sequence in self.short:
+            while sequence.table and not self.pool.grow(sequence.table, 1):
+                self._preempt()
+        self.short.clear()
+
+    def publish(self, sequence: Sequence) -> None:
+        """Make the sequence's computed full blocks findable, as far as their hashes are known."""
+        full = min(sequence.computed // self.block_tokens, len(sequence.blocks))
+        for i in range(sequence.published, full):
+            self.pool.publish(sequence.table[i], sequence.blocks[i])
+        sequence.published = max(full, sequence.published)
+
+    def release(self, sequence: Sequence) -> None:
+        """Take all blocks from a sequence; what they hold stays findable until their space is needed."""
+        self.publish(sequence)
+        self.pool.release(sequence.table)
+
+    def _preempt(self) -> None:
+        """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""
+        sequence = self.running.pop()
+        self.release(sequence)
+        sequence.computed = 0
+        sequence.preemptions += 1
+        self.preemptions += 1
+        self.queue.appendleft(sequence)
+        self.queued_tokens += sequence.length
+        self._stuck_at = self.pool.eased
+
+    def _reusable(self, sequence: Sequence) -> list[int]:
+        # The last token is always computed: its logits are what the next one is sampled from.
+        return sequence.blocks[: (sequence.length - 1) // self.block_tokens]
+
+    def _dequeue(self, sequence: Sequence) -> None:
+        self.queue.remove(sequence)
+        self.queued_tokens -= sequence.length
+
+    def _count_hits(self, sequence: Sequence) -> None:
+        sequence.cached_tokens = sequence.computed
+        self.cache_query_tokens += sequence.prompt_tokens
+        self.cache_hit_tokens += sequence.cached_tokens

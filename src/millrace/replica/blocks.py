@@ -1,0 +1,116 @@
+"""A pool of KV cache blocks with a prefix cache: shared by content, forgotten least recently used first.
+
+Source: PagedAttention (Kwon et al., SOSP 2023) and the automatic prefix caching of vLLM.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+
+
+class BlockPool:
+    """Block ids 0 … blocks - 1, each free or held by one or more tables.
+
+    A published block can be found by the hash of its content. It stays findable after its last release,
+    until its space is needed: blank blocks go first, then the one released longest ago.
+    `eased` counts what may let an allocation succeed that failed before: releases and new content.
+    """
+
+    def __init__(self, blocks: int, block_tokens: int, *, caching: bool = True) -> None:
+        self.blocks = blocks
+        self.block_tokens = block_tokens
+        self.caching = caching
+        self.eased = 0
+        self._blank = list(range(blocks - 1, -1, -1))
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._references = [0] * blocks
+        self._content: dict[int, int] = {}
+        self._holder: dict[int, int] = {}
+
+    @property
+    def free(self) -> int:
+        """Blocks that nobody holds, with or without content."""
+        return len(self._blank) + len(self._idle)
+
+    @property
+    def findable(self) -> int:
+        """Blocks that can be found by their content, held or not."""
+        return len(self._holder)
+
+    def matched(self, hashes: Iterable[int]) -> int:
+        """Return how many of the leading hashes are here."""
+        holder, count = self._holder, 0
+        for name in hashes:
+            if name not in holder:
+                break
+            count += 1
+        return count
+
+    def acquire(self, hashes: Sequence[int], blocks: int) -> list[int] | None:
+        """Return a table of `blocks` blocks, or None if too few are free.
+
+        Its first blocks are those that hold `hashes`, all of which must be here.
+        """
+        table = [self._holder[name] for name in hashes]
+        woken = sum(not self._references[block] for block in table)
+        if blocks - len(table) + woken > self.free:
+            return None
+        for block in table:
+            if not self._references[block]:
+                del self._idle[block]
+            self._references[block] += 1
+        self._extend(table, blocks - len(table))
+        return table
+
+    def grow(self, table: list[int], blocks: int) -> bool:
+        """Append that many blocks to the table, or none and return False if fewer are free."""
+        if blocks > self.free:
+            return False
+        self._extend(table, blocks)
+        return True
+
+    def publish(self, block: int, content: int) -> None:
+        """Make a computed block findable by the hash of its content, unless another one already is."""
+        if not self.caching or content in self._holder:
+            return
+        assert self._references[block], "only a held block is published"
+        assert block not in self._content, "a block has one content"
+        self._holder[content] = block
+        self._content[block] = content
+        self.eased += 1
+
+    def release(self, table: list[int]) -> None:
+        """Let go of every block of the table and empty it; its tail will be forgotten before its head."""
+        references = self._references
+        for block in reversed(table):
+            references[block] -= 1
+            if references[block]:
+                continue
+            if block in self._content:
+                self._idle[block] = None
+            else:
+                self._blank.append(block)
+        table.clear()
+        self.eased += 1
+
+    def audit(self, tables: Iterable[Sequence[int]]) -> None:
+        """Assert that exactly these tables are held, and that no block is lost, free twice or misnamed."""
+        held = Counter(block for table in tables for block in table)
+        assert [held[block] for block in range(self.blocks)] == self._references
+        free = [*self._blank, *self._idle]
+        assert sorted([*free, *held]) == list(range(self.blocks)), "every block is either free or held"
+        assert self._holder == {content: block for block, content in self._content.items()}
+        assert self._content.keys().isdisjoint(self._blank)
+        assert self._content.keys() >= self._idle.keys()
+
+    def _extend(self, table: list[int], blocks: int) -> None:
+        for _ in range(blocks):
+            block = self._blank.pop() if self._blank else self._forget()
+            self._references[block] = 1
+            table.append(block)
+
+    def _forget(self) -> int:
+        block, _ = self._idle.popitem(last=False)
+        del self._holder[self._content.pop(block)]
+        return block
