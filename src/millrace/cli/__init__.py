@@ -1,0 +1,80 @@
+"""The command line: one file per verb. Data goes to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import millrace
+from millrace.cli import demo, engine, policies, replay, serve, simulate, trace
+from millrace.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, CommandError, say
+
+app = typer.Typer(
+    name="millrace",
+    help="Run fleets of language-model engines; try every decision on yesterday's traffic first.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.run)
+app.command("serve")(serve.run)
+app.command("engine")(engine.run)
+app.command("simulate")(simulate.run)
+app.add_typer(trace.app, name="trace")
+app.command("policies")(policies.run)
+app.command("replay")(replay.run)
+
+# Typer carries its own copy of click in newer versions: take the class from where Typer has it.
+UsageError = typer.BadParameter.__mro__[1]
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole stack trace of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"millrace {millrace.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code: 0, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print one line that says what to do next, and return the exit code of this kind of error."""
+    if isinstance(error, CommandError):
+        say(f"error: {error}")
+        return error.code
+    if isinstance(error, UsageError):
+        say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        return EXIT_USAGE
+    if isinstance(error, ValueError | OSError):
+        say(f"error: {_sentence(error)}")
+        return EXIT_USAGE
+    say(f"error: unexpected {type(error).__name__}: {error}. Run again with --debug and report the trace.")
+    return 1
+
+
+def _sentence(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

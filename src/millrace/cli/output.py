@@ -1,0 +1,43 @@
+"""How every verb speaks: data on stdout, words on stderr, exit codes with one meaning each."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_INTERRUPTED = 130
+
+stderr = Console(stderr=True, highlight=False)
+
+
+class CommandError(Exception):
+    """A command that cannot go on, with its exit code; the message says what to do next."""
+
+    def __init__(self, message: str, code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def say(line: str) -> None:
+    """Tell the person something that is not data."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def put_json(value: Any) -> None:
+    """Write one JSON value to stdout: indented for people, one line for programs."""
+    text = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        text = msgspec.json.format(text, indent=2)
+    sys.stdout.write(text.decode() + "\n")
+
+
+def put_table(renderable: Any) -> None:
+    """Write a table to stdout; wide enough to keep its columns when stdout is no terminal."""
+    width = None if sys.stdout.isatty() else 160
+    Console(highlight=False, width=width).print(renderable)

@@ -1,0 +1,8 @@
+"""The fleet in virtual time: the controller and replicas that serve, with every step priced, not run."""
+
+from millrace.simulate.job import Job
+from millrace.simulate.run import Simulation, simulate
+from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.world import World
+
+__all__ = ["Job", "Server", "ServerSpec", "Simulation", "World", "simulate"]

@@ -1,0 +1,33 @@
+"""A simulated request on its way, and the outcome it turns into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from millrace.core.outcome import Outcome, Status
+from millrace.replica.sequence import Sequence
+from millrace.simulate.job import Job
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A job between its arrival and its end."""
+
+    job: Job
+    replica: str | None = None
+    first_token_s: float | None = None
+
+    def outcome(self, status: Status, now_s: float, *, done: Sequence | None, error: str | None) -> Outcome:
+        """Return what became of the job; `done` is its sequence if the engine completed it."""
+        return Outcome(
+            id=self.job.request.id,
+            scheduled_s=self.job.t_s,
+            status=status,
+            prompt_tokens=self.job.prompt_tokens,
+            output_tokens=done.generated if done else 0,
+            cached_tokens=done.cached_tokens if done else 0,
+            replica=self.replica,
+            first_token_s=self.first_token_s,
+            finished_s=now_s,
+            error=error,
+        )

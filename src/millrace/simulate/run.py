@@ -1,0 +1,73 @@
+"""One policy, one workload, one answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec import Struct
+
+from millrace.control import Controller
+from millrace.control.log import entry, header
+from millrace.core.batch import BatchingPolicy
+from millrace.core.event import Action, Event
+from millrace.core.outcome import Measured, Outcome, measure
+from millrace.core.request import Slo
+from millrace.simulate.job import Job
+from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.world import Surroundings, Watcher, World
+
+
+class Simulation(Struct, frozen=True, kw_only=True):
+    """How a policy did: every outcome in order of ending, the summary, virtual and real seconds."""
+
+    outcomes: list[Outcome]
+    measured: Measured
+    simulated_s: float
+    wall_s: float
+
+
+def simulate(
+    jobs: Iterable[Job],
+    fleet: Sequence[ServerSpec],
+    controller: Controller,
+    batching: BatchingPolicy,
+    *,
+    slo: Slo | None = None,
+    surroundings: Surroundings | None = None,
+    log: Callable[[bytes], object] | None = None,
+    progress: Callable[[Outcome], None] | None = None,
+) -> Simulation:
+    """Run the jobs through a fleet in virtual time.
+
+    `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome.
+    The same arguments give the same outcomes and the same log, byte for byte.
+    """
+    began_s = time.perf_counter()
+    outcomes: list[Outcome] = []
+
+    def finish(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        if progress:
+            progress(outcome)
+
+    world = World(
+        controller,
+        [Server(spec, batching) for spec in fleet],
+        finish=finish,
+        watch=_writer(controller, log) if log else None,
+        surroundings=surroundings,
+    )
+    world.run(jobs)
+    wall_s = time.perf_counter() - began_s
+    measured = measure(outcomes, slo or Slo())
+    return Simulation(outcomes=outcomes, measured=measured, simulated_s=world.now_s, wall_s=wall_s)
+
+
+def _writer(controller: Controller, log: Callable[[bytes], object]) -> Watcher:
+    log(header(controller, world="simulated"))
+
+    def watch(event: Event, actions: list[Action]) -> None:
+        log(entry(event, actions))
+
+    return watch

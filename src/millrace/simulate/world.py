@@ -1,0 +1,198 @@
+"""Virtual time: a heap of what comes next, the controller that decides, and the servers that carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from itertools import count
+from typing import assert_never
+
+from msgspec import Struct
+
+from millrace.control import Controller
+from millrace.core.event import (
+    Action,
+    Arrived,
+    Cancel,
+    Dispatch,
+    Event,
+    Finished,
+    Refuse,
+    Reported,
+    Started,
+    Ticked,
+)
+from millrace.core.outcome import Outcome, Status
+from millrace.replica.sequence import Sequence
+from millrace.simulate.flight import Flight
+from millrace.simulate.job import Job
+from millrace.simulate.server import Server
+
+Happening = Callable[[], None]
+Watcher = Callable[[Event, list[Action]], None]
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What lies between a gateway and its engines.
+
+    `to_engine_s` and `from_engine_s` are what the way costs in each direction. Engines that share
+    `shared_cores` processor cores slow each other down when more than that many are busy (None: each
+    has its own device). `scrape_s` is the period of load reports (None: none).
+    """
+
+    to_engine_s: float = 0.0
+    from_engine_s: float = 0.0
+    shared_cores: float | None = None
+    scrape_s: float | None = None
+
+
+class World:
+    """Runs a workload to its end; every request of it becomes exactly one outcome."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        servers: Iterable[Server],
+        *,
+        finish: Callable[[Outcome], None],
+        watch: Watcher | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.controller = controller
+        self.servers = {server.id: server for server in servers}
+        self.surroundings = surroundings or Surroundings()
+        self.now_s = 0.0
+        self._finish = finish
+        self._watch = watch
+        self._heap: list[tuple[float, int, Happening]] = []
+        self._order = count()
+        self._flights: dict[str, Flight] = {}
+        self._tick_s: float | None = None
+        self._busy = 0
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Play the jobs, in the order of their times, until the last request has ended."""
+        for server in self.servers.values():
+            self._tell(Reported(self.now_s, server.id, "ready", server.spec))
+        if self.surroundings.scrape_s:
+            self._at(self.surroundings.scrape_s, self._scrape)
+        self._next_arrival(iter(jobs))
+        while self._heap:
+            self.now_s, _, happen = heappop(self._heap)
+            happen()
+
+    def _at(self, time_s: float, happen: Happening) -> None:
+        heappush(self._heap, (time_s, next(self._order), happen))
+
+    def _next_arrival(self, jobs: Iterator[Job]) -> None:
+        """Only one arrival waits in the heap at a time, so a workload can be longer than memory."""
+        job = next(jobs, None)
+        if job is None:
+            return
+        if job.t_s < self.now_s:
+            raise ValueError(
+                f"request {job.request.id!r} is due at {job.t_s} s, before the one in front of it"
+            )
+        self._at(job.t_s, lambda: self._arrive(job, jobs))
+
+    def _arrive(self, job: Job, jobs: Iterator[Job]) -> None:
+        self._flights[job.request.id] = Flight(job)
+        self._next_arrival(jobs)
+        self._tell(Arrived(self.now_s, job.request))
+
+    def _tell(self, event: Event) -> None:
+        actions = self.controller.on(event)
+        if self._watch:
+            self._watch(event, actions)
+        for action in actions:
+            self._perform(action)
+        self._plan_tick()
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Dispatch():
+                server = self.servers[action.replica]
+                flight = self._flights[action.request_id]
+                flight.replica = action.replica
+                delay_s = self.surroundings.to_engine_s
+                self._at(self.now_s + delay_s, lambda: self._deliver(flight, server))
+            case Cancel():
+                self.servers[action.replica].abort(action.request_id)
+                self._end(action.request_id, "cancelled")
+            case Refuse():
+                self._end(action.request_id, "refused", error=action.why)
+            case _:
+                assert_never(action)
+
+    def _plan_tick(self) -> None:
+        due_s = self.controller.next_deadline_s()
+        if due_s is not None and due_s != self._tick_s:
+            self._tick_s = due_s
+            self._at(max(due_s, self.now_s), lambda: self._tell(Ticked(self.now_s)))
+
+    def _deliver(self, flight: Flight, server: Server) -> None:
+        try:
+            server.add(flight.job)
+        except ValueError as error:
+            self._leave(flight.job.request.id, error=str(error))
+            return
+        if not server.busy:
+            self._step(server)
+
+    def _step(self, server: Server) -> None:
+        price_s = server.start()
+        if price_s is None:
+            return
+        self._busy += 1
+        seconds = price_s * self._slowdown()
+        self._at(self.now_s + seconds, lambda: self._stepped(server, seconds))
+
+    def _slowdown(self) -> float:
+        cores = self.surroundings.shared_cores
+        return max(1.0, self._busy / cores) if cores else 1.0
+
+    def _stepped(self, server: Server, seconds: float) -> None:
+        self._busy -= 1
+        progress = server.finish(seconds)
+        for sequence in progress.first:
+            self._emit(sequence)
+        for end in progress.ended:
+            self._leave(end.sequence.id, end.sequence)
+        self._step(server)
+
+    def _emit(self, sequence: Sequence) -> None:
+        def started() -> None:
+            flight = self._flights.get(sequence.id)
+            if flight is not None:
+                flight.first_token_s = self.now_s
+                self._tell(Started(self.now_s, sequence.id))
+
+        self._at(self.now_s + self.surroundings.from_engine_s, started)
+
+    def _leave(self, request_id: str, done: Sequence | None = None, error: str | None = None) -> None:
+        def finished() -> None:
+            if request_id not in self._flights:
+                return
+            self._end(request_id, "completed" if done else "failed", done=done, error=error)
+            self._tell(_finished(self.now_s, request_id, done))
+
+        self._at(self.now_s + self.surroundings.from_engine_s, finished)
+
+    def _end(
+        self, request_id: str, status: Status, *, done: Sequence | None = None, error: str | None = None
+    ) -> None:
+        flight = self._flights.pop(request_id)
+        self._finish(flight.outcome(status, self.now_s, done=done, error=error))
+
+    def _scrape(self) -> None:
+        for server in self.servers.values():
+            self._tell(Reported(self.now_s, server.id, "ready", report=server.report(self.now_s)))
+        if self._flights or self._heap:
+            assert self.surroundings.scrape_s
+            self._at(self.now_s + self.surroundings.scrape_s, self._scrape)
+
+
+def _finished(now_s: float, request_id: str, done: Sequence | None) -> Finished:
+    if done is None:
+        return Finished(now_s, request_id)
+    return Finished(now_s, request_id, done.prompt_tokens, done.generated, done.cached_tokens)
