@@ -50,13 +50,12 @@ class Batch:
         self.queued_tokens += sequence.length
 
     def forget(self, sequence: Sequence) -> None:
-        """Take out a sequence that nobody wants any more; one that was running keeps its blocks until `release`."""
+        """Take out a sequence that nobody wants any more. If it holds blocks, it does so until `release`."""
         del self.known[sequence.id]
         if sequence.table:
             self.running.remove(sequence)
         else:
             self._dequeue(sequence)
-            self._stuck_at = -1
 
     def complete(self, sequences: Iterable[Sequence]) -> None:
         """Take out running sequences that have all their tokens, and free their blocks."""
@@ -96,7 +95,7 @@ class Batch:
         full = min(sequence.computed // self.block_tokens, len(sequence.blocks))
         for i in range(sequence.published, full):
             self.pool.publish(sequence.table[i], sequence.blocks[i])
-        sequence.published = max(full, sequence.published)
+        sequence.published = full
 
     def release(self, sequence: Sequence) -> None:
         """Take all blocks from a sequence; what they hold stays findable until their space is needed."""
@@ -107,7 +106,7 @@ class Batch:
         """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""
         sequence = self.running.pop()
         self.release(sequence)
-        sequence.computed = 0
+        sequence.computed = sequence.published = 0
         sequence.preemptions += 1
         self.preemptions += 1
         self.queue.appendleft(sequence)

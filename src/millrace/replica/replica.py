@@ -27,48 +27,48 @@ class Replica:
     def __init__(self, limits: Limits, batching: BatchingPolicy) -> None:
         self.limits = limits
         self.batching = batching
-        self._batch = Batch(_checked(limits))
+        self.batch = Batch(_checked(limits))
         self._in_flight: Step | None = None
         self._aborted: list[Sequence] = []
 
     @property
     def running(self) -> list[Sequence]:
         """Sequences that hold KV blocks, oldest admission first."""
-        return self._batch.running
+        return self.batch.running
 
     @property
     def waiting(self) -> deque[Sequence]:
         """Sequences that hold none, next to be admitted first."""
-        return self._batch.queue
+        return self.batch.queue
 
     @property
     def queued_tokens(self) -> int:
         """Known tokens of the waiting sequences, including what the prefix cache may spare them."""
-        return self._batch.queued_tokens
+        return self.batch.queued_tokens
 
     @property
     def kv_free_tokens(self) -> int:
         """Tokens for which KV blocks are free."""
-        return self._batch.pool.free * self.limits.block_tokens
+        return self.batch.pool.free * self.limits.block_tokens
 
     @property
     def preemptions(self) -> int:
         """Times a sequence lost its KV blocks to an older one, so far."""
-        return self._batch.preemptions
+        return self.batch.preemptions
 
     @property
     def cache_query_tokens(self) -> int:
         """Prompt tokens looked up in the prefix cache when their sequence was first admitted, so far."""
-        return self._batch.cache_query_tokens
+        return self.batch.cache_query_tokens
 
     @property
     def cache_hit_tokens(self) -> int:
         """Those of them that were found, so far."""
-        return self._batch.cache_hit_tokens
+        return self.batch.cache_hit_tokens
 
     def add(self, sequence: Sequence) -> None:
         """Let a new sequence wait its turn. Raises ValueError for one that can never complete here."""
-        if sequence.id in self._batch.known:
+        if sequence.id in self.batch.known:
             raise ValueError(f"id {sequence.id!r} is already running or waiting: choose another")
         if sequence.prompt_tokens < 1 or sequence.max_tokens < 1:
             raise ValueError("prompt_tokens and max_tokens must be at least 1")
@@ -80,28 +80,28 @@ class Replica:
                 f"{sequence.prompt_tokens} prompt_tokens + {sequence.max_tokens} max_tokens = {total} "
                 f"exceed the {capacity} one sequence may have here: shorten the prompt or lower max_tokens"
             )
-        self._batch.enqueue(sequence)
+        self.batch.enqueue(sequence)
 
     def abort(self, id: str) -> bool:
         """Forget a sequence; False if it is not here. It keeps its blocks until no step is in flight."""
-        sequence = self._batch.known.get(id)
+        sequence = self.batch.known.get(id)
         if sequence is None:
             return False
-        self._batch.forget(sequence)
+        self.batch.forget(sequence)
         if self._in_flight:
             self._aborted.append(sequence)
         else:
-            self._batch.release(sequence)
+            self.batch.release(sequence)
         return True
 
     def plan(self) -> Step | None:
         """Decide the next iteration and take the blocks it needs; None if there is nothing to run."""
         assert self._in_flight is None, "one step at a time: commit the last one first"
-        self._batch.make_room()
-        step = self._form(self.batching.plan(self._batch))
-        if step is None and self._batch.running:
+        self.batch.make_room()
+        step = self._form(self.batching.plan(self.batch))
+        if step is None and self.batch.running:
             # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
-            step = self._form(self.batching.plan(self._batch))
+            step = self._form(self.batching.plan(self.batch))
         self._in_flight = step
         return step
 
@@ -112,7 +112,7 @@ class Replica:
         progress = Progress(result.seconds, [], [], [])
         self._book(self._surviving(step), result.ended, progress)
         if progress.ended:
-            self._batch.complete(end.sequence for end in progress.ended)
+            self.batch.complete(end.sequence for end in progress.ended)
         return progress
 
     def step(self, executor: Executor) -> Progress | None:
@@ -126,11 +126,12 @@ class Replica:
         A decode is a sequence that has generated and lacks one token; everything else is prefill, also
         the one token left of a cached prompt and what a preempted sequence computes again.
         """
-        known, chunks, refused = self._batch.known, {}, 0
+        known, refused = self.batch.known, 0
+        chunks: dict[str, Chunk] = {}
         decodes = context = prefilled = attended = emits = 0
         for grant in grants:
             sequence = known[grant.id]
-            if not sequence.table and not self._batch.admit(sequence):
+            if not sequence.table and not self.batch.admit(sequence):
                 refused += 1
                 continue
             start = sequence.computed
@@ -141,6 +142,8 @@ class Replica:
                 context += start
                 continue
             tokens = min(grant.tokens, missing)
+            if tokens < 1:
+                raise ValueError(f"batching granted {grant.tokens} tokens to {grant.id!r}: grant at least 1")
             chunks[grant.id] = Chunk(sequence, start, tokens, tokens == missing)
             prefilled += tokens
             attended += tokens * start + tokens * (tokens + 1) // 2
@@ -164,7 +167,7 @@ class Replica:
         if not self._aborted:
             return step.chunks
         for sequence in self._aborted:
-            self._batch.release(sequence)
+            self.batch.release(sequence)
         self._aborted.clear()
         return tuple(chunk for chunk in step.chunks if chunk.sequence.table)
 
@@ -176,7 +179,7 @@ class Replica:
             sequence.computed = computed = chunk.start + chunk.tokens
             filled = computed % block_tokens == 0
             if filled or chunk.tokens > 1:
-                self._batch.publish(sequence)
+                self.batch.publish(sequence)
             if not chunk.emits:
                 continue
             emitted.append(sequence)
@@ -188,7 +191,7 @@ class Replica:
             elif generated >= sequence.max_tokens:
                 progress.ended.append(End(sequence, "length"))
             elif filled:
-                self._batch.short.append(sequence)
+                self.batch.short.append(sequence)
 
 
 def _checked(limits: Limits) -> Limits:

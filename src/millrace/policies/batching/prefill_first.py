@@ -1,19 +1,20 @@
-"""Computes whole prompts first, as many as a step holds, and decodes only while no prompt can be computed.
+"""Compute whole prompts first, as many as a step holds, and decode only while no prompt can be computed.
 
 Source: the selection of Orca (Yu et al., OSDI 2022) and the default scheduler of vLLM before V1.
+
 Prompts longer than a step are split here, over steps of their own.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
-
-from msgspec import Struct
 
 from millrace.core.batch import BatchView, Grant
 
 
-class Policy(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Policy:
     """No settings: `step_tokens` of the replica's limits bounds the prompts of one step."""
 
     def plan(self, batch: BatchView) -> list[Grant]:

@@ -1,4 +1,4 @@
-"""Decodes every running sequence, then fills the step with prompt tokens, splitting long prompts over steps.
+"""Decode every running sequence, then fill the step with prompt tokens, splitting long prompts over steps.
 
 Source: Sarathi-Serve (Agrawal et al., OSDI 2024); Dynamic SplitFuse of DeepSpeed-FastGen (Holmes et al.,
 2024); the default of vLLM since V1.
@@ -6,14 +6,14 @@ Source: Sarathi-Serve (Agrawal et al., OSDI 2024); Dynamic SplitFuse of DeepSpee
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
-
-from msgspec import Struct
 
 from millrace.core.batch import BatchView, Grant
 
 
-class Policy(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Policy:
     """No settings: the chunk size is `step_tokens` of the replica's limits."""
 
     def plan(self, batch: BatchView) -> list[Grant]:
