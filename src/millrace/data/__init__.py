@@ -1,0 +1,1 @@
+"""Files that Millrace ships: the demo model and other data, no code."""
