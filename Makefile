@@ -1,0 +1,36 @@
+# Needs Python 3.11 or newer and nothing else: whatever a target needs, it installs into .venv first.
+VENV := .venv
+RUN := $(VENV)/bin/python
+export TORCH PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check clean
+
+help: ## List these targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.engine ## Start a small fleet on this machine, send it traffic, and compare it with its simulation.
+	@$(RUN) -m millrace demo
+
+serve: $(VENV)/.engine ## Serve the demo model behind the gateway until Ctrl-C.
+	@$(RUN) -m millrace serve --demo
+
+test: export HF_HUB_OFFLINE := 1
+test: $(VENV)/.dev ## Run every test, with full branch coverage of the pure half.
+	@$(RUN) -m pytest --quiet --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+check: $(VENV)/.dev ## Check style, types, layers, sizes and docs.
+	@$(RUN) scripts/check.py
+
+clean: ## Remove what tools left behind; .venv stays.
+	@rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .import_linter_cache millrace-demo
+	@find src tests scripts benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.engine: pyproject.toml scripts/setup.sh
+	@scripts/setup.sh engine
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml scripts/setup.sh
+	@scripts/setup.sh engine,dev
+	@touch $(VENV)/.engine $@
