@@ -22,7 +22,7 @@ class Batch:
         self.step_tokens = limits.step_tokens
         self.sequences = limits.sequences
         self.block_tokens = limits.block_tokens
-        self.pool = BlockPool(limits.kv_blocks, limits.block_tokens, caching=limits.prefix_caching)
+        self.pool = BlockPool(limits.kv_blocks, caching=limits.prefix_caching)
         self.known: dict[str, Sequence] = {}
         self.queue: deque[Sequence] = deque()
         self.running: list[Sequence] = []

@@ -17,9 +17,8 @@ class BlockPool:
     `eased` counts what may let an allocation succeed that failed before: releases and new content.
     """
 
-    def __init__(self, blocks: int, block_tokens: int, *, caching: bool = True) -> None:
+    def __init__(self, blocks: int, *, caching: bool = True) -> None:
         self.blocks = blocks
-        self.block_tokens = block_tokens
         self.caching = caching
         self.eased = 0
         self._blank = list(range(blocks - 1, -1, -1))

@@ -1,0 +1,84 @@
+"""What holds for every batching policy that ships, whatever the batch looks like."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.core.batch import BatchingPolicy, BatchView
+from millrace.core.replica import Limits
+from millrace.policies import load, names
+from millrace.replica.batch import Batch
+from millrace.replica.executor import StepResult
+from millrace.replica.replica import Replica
+from millrace.replica.sequence import Sequence
+
+every_policy = pytest.mark.parametrize("policy", [load("batching", name) for name in names("batching")])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """A batch in the middle of its work: some run, some wait, some find their prompts in the cache."""
+    limits = Limits(
+        step_tokens=draw(st.integers(1, 40)),
+        sequences=draw(st.integers(1, 6)),
+        kv_blocks=draw(st.integers(8, 24)),
+        block_tokens=4,
+    )
+    replica = Replica(limits, load("batching", draw(st.sampled_from(names("batching")))))
+    for i in range(draw(st.integers(0, 10))):
+        prompt_tokens = draw(st.integers(1, 20))
+        blocks = [draw(st.integers(0, 1)) * 100 + k for k in range(prompt_tokens // 4)]
+        replica.add(Sequence(f"s{i}", prompt_tokens, max_tokens=12, blocks=blocks))
+        if draw(st.booleans()) and (step := replica.plan()):
+            replica.commit(step, StepResult(1.0))
+    replica.batch.make_room()
+    return replica.batch
+
+
+def snapshot(batch: Batch) -> object:
+    """Everything a policy could have changed."""
+    sequences = [asdict(sequence) for sequence in batch.known.values()]
+    order = [[sequence.id for sequence in part] for part in (batch.queue, batch.running, batch.short)]
+    return deepcopy((sequences, order, batch.pool.free, batch.pool.findable, batch.pool.eased))
+
+
+@every_policy
+@given(batch=batches())
+def test_grants_stay_within_what_a_step_holds(policy: BatchingPolicy, batch: Batch) -> None:
+    grants = policy.plan(batch)
+    granted = {grant.id for grant in grants}
+    assert len(granted) == len(grants)
+    assert all(grant.tokens >= 1 for grant in grants)
+    assert sum(grant.tokens for grant in grants) <= batch.step_tokens
+    assert granted <= {sequence.id for sequence in (*batch.running, *batch.waiting)}
+    assert len(granted | {sequence.id for sequence in batch.running}) <= batch.sequences
+
+
+@every_policy
+@given(batch=batches())
+def test_nobody_is_granted_more_than_is_missing(policy: BatchingPolicy, batch: BatchView) -> None:
+    missing = {sequence.id: sequence.missing for sequence in batch.running}
+    missing |= {sequence.id: batch.missing_tokens(sequence) for sequence in batch.waiting}
+    assert all(grant.tokens <= missing[grant.id] for grant in policy.plan(batch))
+
+
+@every_policy
+@given(batch=batches())
+def test_the_same_batch_gets_the_same_grants_and_is_left_as_it_was(
+    policy: BatchingPolicy, batch: Batch
+) -> None:
+    before = snapshot(batch)
+    first, second = policy.plan(batch), policy.plan(batch)
+    assert first == second
+    assert snapshot(batch) == before
+
+
+@every_policy
+@given(batch=batches())
+def test_a_batch_with_work_is_never_left_idle(policy: BatchingPolicy, batch: Batch) -> None:
+    assert bool(policy.plan(batch)) == bool(batch.running or batch.waiting)

@@ -1,0 +1,49 @@
+"""Whole prompts first; decodes only when there is no prompt to compute."""
+
+from __future__ import annotations
+
+from millrace.core.batch import Grant
+from millrace.core.replica import Limits
+from millrace.policies.batching.prefill_first import Policy
+from millrace.replica.batch import Batch
+from millrace.replica.sequence import Sequence
+
+
+def batch(running: dict[str, int], waiting: dict[str, int], *, step_tokens: int, sequences: int = 8) -> Batch:
+    """A batch of sequences by the tokens they miss; those that miss one decode."""
+    made = Batch(Limits(step_tokens=step_tokens, sequences=sequences))
+    for name, missing in {**running, **waiting}.items():
+        made.enqueue(Sequence(name, prompt_tokens=missing, max_tokens=9))
+    for name in running:
+        made.admit(made.known[name])
+    return made
+
+
+def test_whole_prompts_are_granted_as_far_as_the_step_goes() -> None:
+    seen = batch({"decodes": 1}, {"a": 5, "b": 4, "c": 2}, step_tokens=10)
+    assert Policy().plan(seen) == [Grant("a", 5), Grant("b", 4)]
+
+
+def test_a_step_that_is_exactly_full_ends_the_search() -> None:
+    seen = batch({}, {"a": 5, "b": 5, "c": 2}, step_tokens=10)
+    assert Policy().plan(seen) == [Grant("a", 5), Grant("b", 5)]
+
+
+def test_a_prompt_longer_than_a_step_is_split_and_alone() -> None:
+    assert Policy().plan(batch({}, {"a": 15, "b": 2}, step_tokens=10)) == [Grant("a", 10)]
+    assert Policy().plan(batch({"a": 5, "d": 1}, {"b": 2}, step_tokens=10)) == [Grant("a", 5)]
+
+
+def test_begun_prompts_share_a_step() -> None:
+    seen = batch({"a": 6, "b": 6, "c": 6}, {}, step_tokens=10)
+    assert Policy().plan(seen) == [Grant("a", 6), Grant("b", 4)]
+
+
+def test_decodes_run_when_no_prompt_can() -> None:
+    seen = batch({"a": 1, "b": 1}, {"c": 5}, step_tokens=10, sequences=2)
+    assert Policy().plan(seen) == [Grant("a", 1), Grant("b", 1)]
+
+
+def test_more_decodes_than_tokens_are_served_oldest_first() -> None:
+    seen = batch({"a": 1, "b": 1, "c": 1}, {}, step_tokens=2)
+    assert Policy().plan(seen) == [Grant("a", 1), Grant("b", 1)]

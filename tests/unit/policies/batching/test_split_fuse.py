@@ -1,0 +1,44 @@
+"""Decodes first, then prompt tokens until the step is full."""
+
+from __future__ import annotations
+
+from millrace.core.batch import Grant
+from millrace.core.replica import Limits
+from millrace.policies.batching.split_fuse import Policy
+from millrace.replica.batch import Batch
+from millrace.replica.sequence import Sequence
+
+
+def batch(running: dict[str, int], waiting: dict[str, int], *, step_tokens: int, sequences: int = 8) -> Batch:
+    """A batch of sequences by the tokens they miss; those that miss one decode."""
+    made = Batch(Limits(step_tokens=step_tokens, sequences=sequences))
+    for name, missing in {**running, **waiting}.items():
+        made.enqueue(Sequence(name, prompt_tokens=missing, max_tokens=9))
+    for name in running:
+        made.admit(made.known[name])
+    return made
+
+
+def test_decodes_come_first_then_begun_prompts_then_waiting_ones() -> None:
+    seen = batch({"begun": 5, "decodes": 1}, {"waits": 3}, step_tokens=20)
+    assert Policy().plan(seen) == [Grant("decodes", 1), Grant("begun", 5), Grant("waits", 3)]
+
+
+def test_the_prompt_that_fills_the_step_is_split() -> None:
+    seen = batch({"decodes": 1}, {"a": 5, "b": 9, "c": 2}, step_tokens=10)
+    assert Policy().plan(seen) == [Grant("decodes", 1), Grant("a", 5), Grant("b", 4)]
+
+
+def test_a_begun_prompt_leaves_nothing_to_those_behind_it() -> None:
+    seen = batch({"a": 50, "b": 50}, {"c": 1}, step_tokens=10)
+    assert Policy().plan(seen) == [Grant("a", 10)]
+
+
+def test_more_decodes_than_tokens_are_served_oldest_first() -> None:
+    seen = batch({"a": 1, "b": 1, "c": 1}, {"d": 1}, step_tokens=2)
+    assert Policy().plan(seen) == [Grant("a", 1), Grant("b", 1)]
+
+
+def test_nobody_is_admitted_beyond_the_sequence_limit() -> None:
+    seen = batch({"a": 1}, {"b": 1, "c": 1}, step_tokens=9, sequences=2)
+    assert Policy().plan(seen) == [Grant("a", 1), Grant("b", 1)]

@@ -1,0 +1,134 @@
+"""What the block pool promises, one promise at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from millrace.replica.blocks import BlockPool
+
+
+def filled(pool: BlockPool, *contents: int) -> list[int]:
+    """Hold blocks with these contents, as a sequence that has computed them does."""
+    table = pool.acquire([], len(contents))
+    assert table is not None
+    for block, content in zip(table, contents, strict=True):
+        pool.publish(block, content)
+    return table
+
+
+def test_a_new_pool_is_free_and_finds_nothing() -> None:
+    pool = BlockPool(4)
+    assert (pool.free, pool.findable, pool.matched([7])) == (4, 0, 0)
+
+
+def test_acquiring_takes_all_or_nothing() -> None:
+    pool = BlockPool(3)
+    table = pool.acquire([], 2)
+    assert table is not None
+    assert pool.acquire([], 2) is None
+    assert pool.free == 1
+    pool.audit([table])
+
+
+def test_growing_takes_all_or_nothing() -> None:
+    pool = BlockPool(3)
+    table: list[int] = []
+    assert pool.grow(table, 2)
+    assert not pool.grow(table, 2)
+    assert len(table) == 2
+    pool.audit([table])
+
+
+def test_only_the_leading_blocks_of_a_chain_match() -> None:
+    pool = BlockPool(4)
+    filled(pool, 1, 2, 3)
+    assert pool.matched([1, 2, 9, 3]) == 2
+
+
+def test_content_outlives_its_last_holder_and_is_shared_by_the_next_two() -> None:
+    pool = BlockPool(4)
+    first = filled(pool, 1, 2)
+    blocks = list(first)
+    pool.release(first)
+    assert (pool.free, pool.findable) == (4, 2)
+    second, third = pool.acquire([1, 2], 3), pool.acquire([1], 1)
+    assert second is not None
+    assert third is not None
+    assert second[:2] == blocks
+    assert third == blocks[:1]
+    pool.audit([second, third])
+
+
+def test_a_released_table_is_emptied_and_a_shared_block_stays_held() -> None:
+    pool = BlockPool(2)
+    first = filled(pool, 1)
+    second = pool.acquire([1], 1)
+    assert second is not None
+    pool.release(first)
+    assert first == []
+    assert pool.free == 1
+    pool.audit([second])
+
+
+def test_blank_blocks_are_used_before_content_is_forgotten() -> None:
+    pool = BlockPool(3)
+    pool.release(filled(pool, 1))
+    pool.acquire([], 2)
+    assert pool.matched([1]) == 1
+
+
+def test_the_content_released_longest_ago_is_forgotten_first() -> None:
+    pool = BlockPool(2)
+    one, two = filled(pool, 1), filled(pool, 2)
+    pool.release(two)
+    pool.release(one)
+    assert pool.acquire([], 1) is not None
+    assert (pool.matched([1]), pool.matched([2])) == (1, 0)
+
+
+def test_the_tail_of_a_table_is_forgotten_before_its_head() -> None:
+    pool = BlockPool(3)
+    pool.release(filled(pool, 1, 2, 3))
+    pool.acquire([], 2)
+    assert pool.matched([1, 2, 3]) == 1
+
+
+def test_matched_blocks_that_nobody_holds_count_as_taken() -> None:
+    pool = BlockPool(2)
+    pool.release(filled(pool, 1))
+    assert pool.acquire([1], 3) is None
+    assert pool.acquire([1], 2) is not None
+    assert pool.free == 0
+
+
+def test_a_duplicate_of_known_content_stays_private() -> None:
+    pool = BlockPool(2)
+    first, second = filled(pool, 1), filled(pool, 1)
+    pool.release(second)
+    assert (pool.free, pool.findable) == (1, 1)
+    pool.audit([first])
+
+
+def test_without_caching_nothing_is_ever_found() -> None:
+    pool = BlockPool(2, caching=False)
+    pool.release(filled(pool, 1))
+    assert (pool.matched([1]), pool.findable) == (0, 0)
+
+
+def test_only_releases_and_new_content_ease() -> None:
+    pool = BlockPool(3)
+    table = filled(pool, 1)
+    eased = pool.eased
+    filled(pool, 1)
+    pool.grow(table, 1)
+    assert pool.eased == eased
+    pool.publish(table[1], 2)
+    pool.release(table)
+    assert pool.eased == eased + 2
+
+
+def test_the_audit_notices_a_lost_table() -> None:
+    pool = BlockPool(2)
+    pool.acquire([], 1)
+    with pytest.raises(AssertionError):
+        pool.audit([])
