@@ -45,28 +45,33 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 def jobs_of(records: Iterable[TraceRecord], model: str, slo: Slo) -> Iterator[Job]:
-    """Turn trace records into jobs; records that name no model ask for `model`, failed ones are left out."""
+    """Turn trace records into jobs; failed ones are left out.
+
+    Records that name no model ask for `model`, those with objectives of their own keep them. A record
+    of no prompt or no answer tokens counts as one of each, which is the least an engine can do.
+    """
     return (_job(record, model, slo) for record in records if not record.failed)
 
 
 def _job(record: TraceRecord, model: str, slo: Slo) -> Job:
+    prompt_tokens, output_tokens = max(1, record.input_tokens), max(1, record.output_tokens)
     request = Request(
         id=record.id,
         model=record.model or model,
-        prompt_tokens=record.input_tokens,
-        max_tokens=record.max_tokens or record.output_tokens,
+        prompt_tokens=prompt_tokens,
+        max_tokens=record.max_tokens or output_tokens,
         tenant=record.tenant or "default",
         session=record.session,
         blocks=record.blocks,
         block_tokens=record.block_tokens,
-        priority=record.priority or 0,
-        slo=slo,
+        priority=record.priority,
+        slo=slo if record.slo == Slo() else record.slo,
     )
     return Job(
         t_s=record.t_s,
         request=request,
-        prompt_tokens=record.input_tokens,
-        output_tokens=record.output_tokens,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
         blocks=record.blocks,
         block_tokens=record.block_tokens,
     )

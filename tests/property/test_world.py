@@ -1,0 +1,87 @@
+"""Whatever the workload, the fleet and the policies: every simulated request ends once, and the log replays."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from millrace.control import Controller, ControlSettings
+from millrace.control.log import replay
+from millrace.core.cost import StepShape
+from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.request import Request
+from millrace.policies import load, names
+from millrace.simulate import Job, ServerSpec, simulate
+from millrace.simulate.world import Surroundings
+
+
+class Affine(Struct, frozen=True):
+    """A price with a part for every kind of work."""
+
+    def step_s(self, shape: StepShape) -> float:
+        attention = shape.decode_context_tokens + shape.prefill_attended_tokens
+        return 0.01 + 1e-4 * shape.tokens + 1e-6 * attention
+
+    def step_j(self, shape: StepShape) -> float:
+        return 0.0
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> list[Job]:
+    """Up to 25 requests that share prompts of up to 4 blocks, some of them for a model nobody serves."""
+    jobs, t_s = [], 0.0
+    for n in range(draw(st.integers(0, 25))):
+        t_s += draw(st.floats(0.0, 0.5))
+        prompt, output = draw(st.integers(1, 90)), draw(st.integers(1, 12))
+        blocks = tuple(range(100, 100 + min(prompt // 16, draw(st.integers(0, 4)))))
+        model = draw(st.sampled_from(["m", "m", "m", "absent"]))
+        asked = Request(id=f"q{n}", model=model, prompt_tokens=prompt, max_tokens=output, blocks=blocks)
+        jobs.append(Job(t_s=t_s, request=asked, prompt_tokens=prompt, output_tokens=output, blocks=blocks))
+    return jobs
+
+
+limits = st.builds(
+    Limits,
+    step_tokens=st.integers(16, 64),
+    sequences=st.integers(1, 6),
+    kv_blocks=st.integers(7, 20),
+    context_tokens=st.just(256),
+    prefix_caching=st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    jobs=workloads(),
+    limit=limits,
+    count=st.integers(1, 3),
+    routing=st.sampled_from(names("routing")),
+    batching=st.sampled_from(names("batching")),
+    way_s=st.sampled_from([0.0, 0.003]),
+)
+def test_every_request_ends_once_and_the_log_replays(
+    *, jobs: list[Job], limit: Limits, count: int, routing: str, batching: str, way_s: float
+) -> None:
+    spec = ReplicaSpec(models=("m",), limits=limit)
+    fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine()) for n in range(count)]
+    controller = Controller(load("routing", routing), load("queueing", "fcfs"), ControlSettings(max_hold_s=1.0))
+    log: list[bytes] = []
+    way = Surroundings(to_engine_s=way_s, from_engine_s=way_s, shared_cores=1.5)
+    found = simulate(jobs, fleet, controller, load("batching", batching), surroundings=way, log=log.append)
+
+    assert Counter(o.id for o in found.outcomes) == Counter(j.request.id for j in jobs)
+    for outcome, job in ((o, next(j for j in jobs if j.request.id == o.id)) for o in found.outcomes):
+        fits = job.prompt_tokens + job.output_tokens <= min(256, limit.kv_blocks * limit.block_tokens + 1)
+        expected = "refused" if job.request.model == "absent" else "completed" if fits else "failed"
+        assert outcome.status == expected
+        if expected == "completed":
+            assert outcome.output_tokens == job.output_tokens
+            assert outcome.ttft_s is not None
+            assert outcome.e2e_s is not None
+            assert 0 < outcome.ttft_s <= outcome.e2e_s
+    assert not controller.state.flights
+    replayed = replay(log)
+    assert replayed.identical == replayed.actions
