@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
+from math import inf
 from typing import assert_never
 
 from millrace.control.flight import Flight
@@ -24,6 +25,7 @@ from millrace.core.event import (
     Ticked,
 )
 from millrace.core.fleet import Hold, QueueingPolicy, Reject, Route, RoutingPolicy
+from millrace.core.request import Request
 
 RETRY_AFTER_S = (1.0, 120.0)  # clients refuse to wait longer than two minutes
 
@@ -32,7 +34,9 @@ class Controller:
     """Feed it every event in order; perform every action it answers with.
 
     Each request that arrived ends exactly once: Finished, Failed after its first token, Cancelled, or
-    with a Refuse. Events about requests that have ended are ignored, since a shell may hear late.
+    with a Refuse. Events about requests that have ended are ignored, since a shell may hear late; but a
+    shell must not speak of an attempt any more once it said that the attempt Failed, because events name
+    the request only. A deadline binds while a request is held; in flight it is its client's to give up.
     """
 
     def __init__(
@@ -49,7 +53,10 @@ class Controller:
 
     def on(self, event: Event) -> list[Action]:
         """Note the event and return what is to be done now."""
-        return [*self._note(event), *self._expire(event.now_s)]
+        actions = list(self._note(event))
+        if self._expiries:
+            actions += self._expire(event.now_s)
+        return actions
 
     def next_deadline_s(self) -> float | None:
         """When a Ticked is due next; None while no held request can expire."""
@@ -57,23 +64,23 @@ class Controller:
             heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else None
 
-    def _note(self, event: Event) -> Iterator[Action]:
+    def _note(self, event: Event) -> Iterable[Action]:
         match event:
             case Arrived():
-                yield from self._arrive(event)
+                return self._arrive(event)
+            case Started():
+                return self._start(event)
+            case Finished():
+                return self._finish(event)
+            case Failed():
+                return self._fail(event)
+            case Cancelled():
+                return self._cancel(event)
             case Reported():
                 self.state.report(event)
-                yield from self._place_all(event.now_s, event.replica)
-            case Started():
-                self._start(event)
-            case Finished():
-                yield from self._finish(event)
-            case Failed():
-                yield from self._fail(event)
-            case Cancelled():
-                yield from self._cancel(event)
+                return self._place_on(event.replica, event.now_s)
             case Ticked():
-                pass
+                return ()
             case _:
                 assert_never(event)
 
@@ -83,117 +90,131 @@ class Controller:
             raise ValueError(f"request id {request.id!r} is in flight already; ids must be unique")
         if not state.serves(request.model):
             yield Refuse(request.id, f"the model {request.model!r} does not exist", 404)
-            return
-        if len(state.held.get(request.model, ())) >= self.settings.max_held:
-            yield Refuse(request.id, "the queue is full", 429, self._retry_after_s(event))
-            return
-        patience_s = event.now_s + self.settings.max_hold_s
-        deadline_s = patience_s if request.deadline_s is None else request.deadline_s
-        flight = Flight(request, min(patience_s, deadline_s))
-        state.flights[request.id] = flight
-        state.hold(flight)
-        yield from self._place(request.model, event.now_s)
-        if flight.replica is None:
-            heappush(self._expiries, (flight.expires_s, request.id))
+        elif len(state.held.get(request.model, ())) >= self.settings.max_held:
+            yield Refuse(request.id, "the queue is full", 429, self._retry_after_s(request, event.now_s))
+        else:
+            yield from self._hold(state.admit(request), event.now_s)
 
-    def _start(self, event: Started) -> None:
-        flight = self.state.flights.get(event.request_id)
-        if flight is not None and flight.replica is not None and not flight.started:
-            self.state.start(flight)
+    def _start(self, event: Started) -> Iterable[Action]:
+        flight = self._sent(event.request_id)
+        if flight is None or flight.started:
+            return ()
+        return self._place_on(self.state.start(flight), event.now_s)
 
-    def _finish(self, event: Finished) -> Iterator[Action]:
-        flight = self.state.flights.get(event.request_id)
-        if flight is None or flight.replica is None:
-            return
-        self._end(flight)
+    def _finish(self, event: Finished) -> Iterable[Action]:
+        flight = self._sent(event.request_id)
+        if flight is None:
+            return ()
+        replica = self.state.land(flight)
+        self.state.forget(flight)
         self.state.finish(flight.request.model, event.now_s)
-        yield from self._place(flight.request.model, event.now_s)
+        return self._place_on(replica, event.now_s)
 
     def _fail(self, event: Failed) -> Iterator[Action]:
-        flight = self.state.flights.get(event.request_id)
-        if flight is None or flight.replica is None:
+        flight = self._sent(event.request_id)
+        if flight is None:
             return
         replica = self.state.land(flight)
         if event.replica_down:
             self.state.lose(replica)
-        if flight.started:
-            del self.state.flights[flight.request.id]
-        elif event.retryable and flight.attempts < self.settings.max_attempts:
+        if not flight.started and event.retryable and flight.attempts < self.settings.max_attempts:
             flight.tried |= {replica}
-            self.state.hold(flight, first=True)
-            heappush(self._expiries, (flight.expires_s, flight.request.id))
+            yield from self._hold(flight, event.now_s)
         else:
-            del self.state.flights[flight.request.id]
-            yield Refuse(flight.request.id, f"no replica could answer: {event.why}", 502)
-        yield from self._place(flight.request.model, event.now_s)
+            self.state.forget(flight)
+            if not flight.started:
+                yield Refuse(event.request_id, f"no replica could answer: {event.why}", 502)
+        yield from self._place_on(replica, event.now_s)
 
     def _cancel(self, event: Cancelled) -> Iterator[Action]:
         flight = self.state.flights.get(event.request_id)
         if flight is None:
             return
-        replica = self._end(flight)
-        if replica is not None:
-            yield Cancel(event.request_id, replica)
+        if flight.replica is None:
+            self._drop(flight)
             yield from self._place(flight.request.model, event.now_s)
+        else:
+            replica = self.state.land(flight)
+            self.state.forget(flight)
+            yield Cancel(event.request_id, replica)
+            yield from self._place_on(replica, event.now_s)
 
-    def _place_all(self, now_s: float, replica: str) -> Iterator[Action]:
-        for model in [m for m in self.state.held if m in self.state.replicas[replica].spec.models]:
+    def _hold(self, flight: Flight, now_s: float) -> Iterator[Action]:
+        """Queue a request and try to place it; if it has to wait, then only until it expires."""
+        deadline_s = flight.request.deadline_s
+        flight.expires_s = min(now_s + self.settings.max_hold_s, inf if deadline_s is None else deadline_s)
+        self.state.hold(flight)
+        yield from self._place(flight.request.model, now_s)
+        if flight.replica is None:
+            heappush(self._expiries, (flight.expires_s, flight.request.id))
+
+    def _place_on(self, replica: str, now_s: float) -> Iterator[Action]:
+        """Ask again about whatever is held for a replica on which something changed."""
+        if not self.state.held:
+            return
+        models = self.state.replicas[replica].spec.models
+        for model in [held for held in self.state.held if held in models]:
             yield from self._place(model, now_s)
 
     def _place(self, model: str, now_s: float) -> Iterator[Action]:
         """Send held requests in the order of the queueing policy, until one must be held."""
         while queue := self.state.held.get(model):
-            view = self.state.view(now_s)
+            view = self.state.view(now_s, model)
             chosen = next(iter(self.queueing.order((f.request for f in queue.values()), view)), None)
             if chosen is None:
                 return
             flight = queue[chosen.id]
-            match self.routing.route(chosen, self.state.view(now_s, flight.tried) if flight.tried else view):
+            if flight.expires_s < now_s:
+                yield self._expired(flight, now_s)
+                continue
+            if flight.tried:
+                view = self.state.view(now_s, model, flight.tried)
+            match self.routing.route(chosen, view):
                 case Route(replica):
-                    self._launch(flight, replica)
-                    yield Dispatch(chosen.id, replica, flight.attempts)
+                    yield self._launch(flight, replica)
                 case Reject(why, status):
-                    self._end(flight)
+                    self._drop(flight)
                     yield Refuse(chosen.id, why, status)
                 case Hold():
                     return
 
-    def _launch(self, flight: Flight, replica: str) -> None:
-        known = self.state.replicas.get(replica)
-        if known is None or known.phase != "ready":
-            raise ValueError(f"{type(self.routing).__module__} chose replica {replica!r}, which is not ready")
+    def _launch(self, flight: Flight, replica: str) -> Dispatch:
+        known, request = self.state.replicas.get(replica), flight.request
+        if known is None or known.phase != "ready" or request.model not in known.spec.models:
+            policy = type(self.routing).__module__
+            raise ValueError(f"{policy} chose {replica!r}, which is no ready replica of {request.model!r}")
         self.state.unhold(flight)
         self.state.launch(flight, replica)
+        return Dispatch(request.id, replica, flight.attempts)
 
     def _expire(self, now_s: float) -> Iterator[Action]:
         while (due_s := self.next_deadline_s()) is not None and due_s <= now_s:
             flight = self.state.flights[heappop(self._expiries)[1]]
-            self._end(flight)
             yield self._expired(flight, now_s)
+            yield from self._place(flight.request.model, now_s)
 
     def _expired(self, flight: Flight, now_s: float) -> Refuse:
+        self._drop(flight)
         request = flight.request
         if request.deadline_s is not None and request.deadline_s <= now_s:
             return Refuse(request.id, "the request's deadline passed while it waited", 504)
-        drain_s = self.state.drain_s(request, now_s)
-        return Refuse(request.id, "no replica became free in time", 503, _clamped(drain_s))
+        retry_after_s = self._retry_after_s(request, now_s)
+        return Refuse(request.id, "no replica became free in time", 503, retry_after_s)
 
-    def _retry_after_s(self, event: Arrived) -> float:
-        return _clamped(self.state.drain_s(event.request, event.now_s))
+    def _retry_after_s(self, request: Request, now_s: float) -> float:
+        low_s, high_s = RETRY_AFTER_S
+        return max(low_s, min(high_s, self.state.drain_s(request, now_s)))
 
-    def _end(self, flight: Flight) -> str | None:
-        """Forget a request; return the replica that worked on it, if any."""
-        del self.state.flights[flight.request.id]
-        if flight.replica is not None:
-            return self.state.land(flight)
+    def _sent(self, request_id: str) -> Flight | None:
+        """Return the request if a replica is working on it."""
+        flight = self.state.flights.get(request_id)
+        return flight if flight is not None and flight.replica is not None else None
+
+    def _drop(self, flight: Flight) -> None:
+        """Forget a held request."""
         self.state.unhold(flight)
-        return None
+        self.state.forget(flight)
 
     def _still_held(self, expires_s: float, request_id: str) -> bool:
         flight = self.state.flights.get(request_id)
         return flight is not None and flight.replica is None and flight.expires_s == expires_s
-
-
-def _clamped(seconds: float) -> float:
-    low_s, high_s = RETRY_AFTER_S
-    return max(low_s, min(high_s, seconds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from millrace.core.request import Request
 
@@ -11,12 +12,13 @@ from millrace.core.request import Request
 class Flight:
     """From arrival to its one end: held (no `replica`), sent, then started.
 
-    `expires_s` is when holding it any longer is pointless; `queued_tokens` is what it was charged to
-    the replica's queue; `tried` are the replicas it failed on.
+    `number` is its place in the order of arrival; `expires_s` is when holding it any longer is pointless;
+    `queued_tokens` is what it was charged to the replica's queue; `tried` are the replicas it failed on.
     """
 
     request: Request
-    expires_s: float
+    number: int
+    expires_s: float = inf
     replica: str | None = None
     attempts: int = 0
     started: bool = False

@@ -32,6 +32,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     notes: dict[str, Any] = {}
 
 
+class _Schema(msgspec.Struct):
+    schema: str
+
+
 class Entry(msgspec.Struct, frozen=True):
     """An event and the actions that answered it."""
 
@@ -50,6 +54,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 
 _encoder = msgspec.json.Encoder()
 _entries = msgspec.json.Decoder(Entry)
+_schemas = msgspec.json.Decoder(_Schema)
 _headers = msgspec.json.Decoder(Header)
 
 
@@ -72,26 +77,29 @@ def entry(event: Event, actions: list[Action]) -> bytes:
 def read_header(line: bytes) -> Header:
     """Decode a log's first line."""
     try:
-        found = _headers.decode(line)
-    except msgspec.DecodeError as error:
+        schema = _schemas.decode(line).schema
+        if schema != SCHEMA:
+            raise LogError(f"line 1 says schema {schema!r}; this version reads {SCHEMA!r}")
+        return _headers.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LogError(f"line 1 is no log header ({error}); is this a Millrace event log?") from None
-    if found.schema != SCHEMA:
-        raise LogError(f"line 1 says schema {found.schema!r}; this version reads {SCHEMA!r}")
-    return found
 
 
 def read_entry(line: bytes, number: int) -> Entry:
     """Decode one line of a log; `number` is its place in the file, from 1."""
     try:
         return _entries.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise LogError(f"line {number} cannot be read: {error}") from None
 
 
 def controller_of(found: Header) -> Controller:
     """Build the controller that a log's header describes, as it was before its first event."""
-    routing = rebuild("routing", found.routing)
-    return Controller(routing, rebuild("queueing", found.queueing), found.settings)
+    try:
+        routing = rebuild("routing", found.routing)
+        return Controller(routing, rebuild("queueing", found.queueing), found.settings)
+    except ValueError as error:
+        raise LogError(f"line 1: {error}") from None
 
 
 def replay(lines: Iterable[bytes]) -> Replayed:
@@ -102,7 +110,7 @@ def replay(lines: Iterable[bytes]) -> Replayed:
     first = None
     for number, line in enumerate(rest, 2):
         recorded = read_entry(line, number)
-        again = controller.on(recorded.event)
+        again = _answer(controller, recorded.event, number)
         events += 1
         actions += len(recorded.actions)
         if again == recorded.actions:
@@ -110,3 +118,10 @@ def replay(lines: Iterable[bytes]) -> Replayed:
         elif first is None:
             first = number
     return Replayed(events=events, actions=actions, identical=identical, first_difference=first)
+
+
+def _answer(controller: Controller, event: Event, number: int) -> list[Action]:
+    try:
+        return controller.on(event)
+    except ValueError as error:
+        raise LogError(f"line {number}: {error}") from error

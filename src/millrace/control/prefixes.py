@@ -6,7 +6,6 @@ Source: the approximate prefix index of llm-d and of SGLang's router, as a hash 
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import islice
 
 from millrace.core.request import Request
 
@@ -42,8 +41,8 @@ class SentPrefixes:
         for block in reversed(request.blocks[: self._capacity]):
             blocks[block] = None
             blocks.move_to_end(block)
-        for block in list(islice(blocks, max(0, len(blocks) - self._capacity))):
-            del blocks[block]
+        while len(blocks) > self._capacity:
+            blocks.popitem(last=False)
 
     def forget(self) -> None:
         """Drop everything: the replica restarted with an empty cache."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec import Struct
 
 
@@ -22,5 +24,5 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
         for name in ("max_attempts", "max_held", "prefix_index_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.max_hold_s < 0:
-            raise ValueError(f"max_hold_s is {self.max_hold_s}; it must not be negative")
+        if not 0 <= self.max_hold_s < inf:
+            raise ValueError(f"max_hold_s is {self.max_hold_s}; it must be a number of seconds from 0")

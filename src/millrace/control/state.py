@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from operator import attrgetter
 
 from millrace.control.flight import Flight
 from millrace.control.prefixes import SentPrefixes
@@ -22,14 +23,19 @@ class State:
         self.replicas: dict[str, ReplicaView] = {}
         self.flights: dict[str, Flight] = {}
         self.held: dict[str, OrderedDict[str, Flight]] = {}
-        self.routed = 0
+        self.routed: dict[str, int] = {}
+        self._arrivals = 0
         self._views: tuple[ReplicaView, ...] = ()
         self._prefixes: dict[str, SentPrefixes] = {}
         self._finishes: dict[str, deque[float]] = {}
 
-    def view(self, now_s: float, avoid: frozenset[str] = frozenset()) -> FleetView:
-        """Return a window on the fleet for one decision."""
-        return FleetView(now_s=now_s, replicas=self._views, routed=self.routed, avoid=avoid)
+    def view(self, now_s: float, model: str, avoid: frozenset[str] = frozenset()) -> FleetView:
+        """Return a window on the fleet for one decision about a request for this model.
+
+        Sent requests are counted by model: models that take turns at arriving must not share one turn.
+        """
+        routed = self.routed.get(model, 0)
+        return FleetView(now_s=now_s, replicas=self._views, routed=routed, avoid=avoid)
 
     def report(self, event: Reported) -> None:
         """Note what a replica said; the first report of a replica must carry its spec."""
@@ -38,26 +44,39 @@ class State:
             replica = self._join(event)
         if event.spec is not None:
             replica.spec = event.spec
-        if event.phase == "gone":
-            self._prefixes[event.replica].forget()
+        if event.phase in ("starting", "gone"):
+            self._empty(replica)
         replica.phase = event.phase
         replica.report = event.report or replica.report
 
     def lose(self, replica_id: str) -> None:
-        """Note that a replica cannot be reached; its cache is lost with it."""
-        self.replicas[replica_id].phase = "gone"
-        self._prefixes[replica_id].forget()
+        """Note that a replica cannot be reached. What was sent to it still fails one by one, by its shell."""
+        replica = self.replicas[replica_id]
+        replica.phase = "gone"
+        self._empty(replica)
 
     def serves(self, model: str) -> bool:
         """Whether any replica, in whatever phase, answers to this name or has not said what it answers to."""
         return any(model in r.spec.models or not r.spec.models for r in self._views)
 
-    def hold(self, flight: Flight, *, first: bool = False) -> None:
-        """Put a request into its model's queue: at the end, or first when it was there before."""
+    def admit(self, request: Request) -> Flight:
+        """Note that a request arrived and was not turned away."""
+        flight = Flight(request, self._arrivals)
+        self._arrivals += 1
+        self.flights[request.id] = flight
+        return flight
+
+    def forget(self, flight: Flight) -> None:
+        """Note that a request ended."""
+        del self.flights[flight.request.id]
+
+    def hold(self, flight: Flight) -> None:
+        """Put a request into its model's queue, which is kept in the order of arrival."""
         queue = self.held.setdefault(flight.request.model, OrderedDict())
         queue[flight.request.id] = flight
-        if first:
-            queue.move_to_end(flight.request.id, last=False)
+        if flight.attempts and len(queue) > 1:
+            for other in sorted(queue.values(), key=attrgetter("number")):
+                queue.move_to_end(other.request.id)
 
     def unhold(self, flight: Flight) -> None:
         """Take a request out of its queue; an empty queue is forgotten."""
@@ -76,16 +95,17 @@ class State:
         prefixes.remember(request)
         replica.waiting += 1
         replica.queued_tokens += flight.queued_tokens
-        self.routed += 1
+        self.routed[request.model] = self.routed.get(request.model, 0) + 1
 
-    def start(self, flight: Flight) -> None:
-        """Note a first token: the prompt has left the replica's queue and sits in its memory."""
+    def start(self, flight: Flight) -> str:
+        """Note a first token: the prompt left the replica's queue for its memory; return the replica's id."""
         replica = self._replica(flight)
         flight.started = True
         replica.waiting -= 1
         replica.running += 1
         replica.queued_tokens -= flight.queued_tokens
         replica.context_tokens += flight.request.prompt_tokens
+        return replica.id
 
     def land(self, flight: Flight) -> str:
         """Note that the replica no longer works on the request; return the replica's id."""
@@ -121,6 +141,11 @@ class State:
     def _replica(self, flight: Flight) -> ReplicaView:
         assert flight.replica is not None
         return self.replicas[flight.replica]
+
+    def _empty(self, replica: ReplicaView) -> None:
+        """Note that its process ended: neither its cache nor what it said of itself is true any more."""
+        self._prefixes[replica.id].forget()
+        replica.report = None
 
     def _join(self, event: Reported) -> ReplicaView:
         if event.spec is None:

@@ -7,8 +7,10 @@ names its source; `load`, the command line, the property tests and the docs find
 from __future__ import annotations
 
 import ast
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from inspect import getdoc
+from operator import attrgetter
 from pkgutil import iter_modules
 from typing import Any, Literal
 
@@ -46,27 +48,17 @@ def load(family: Family, text: str) -> Any:
     Raises ValueError for a name, a setting or a value that does not exist, naming what does.
     """
     name, settings = parse(text)
-    kind = _find(family, name)
-    known = _fields(kind)
-    unknown = sorted(settings.keys() - known.keys())
-    if unknown:
-        raise ValueError(f"{family} policy {name!r} has no setting {unknown[0]!r}; it has: {_listed(known)}")
-    try:
-        return msgspec.convert(settings, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{family} policy {name!r}: {error}") from None
+    return rebuild(family, Described(policy=name, settings=settings))
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """Split `name(setting=value, ...)` into its name and its settings (Python literals)."""
-    name, bracket, rest = text.strip().partition("(")
+    name, bracket, rest = text.partition("(")
     if not bracket:
-        return name, {}
+        return name.strip(), {}
     try:
-        call = ast.parse(f"_({rest}", mode="eval").body
-        assert isinstance(call, ast.Call)
-        return name, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
+        return name.strip(), _literals(ast.parse(f"_({rest.strip()}", mode="eval").body)
+    except (SyntaxError, ValueError):
         raise ValueError(f"cannot read policy {text!r}; write it like name(setting=1.5, other=2)") from None
 
 
@@ -80,8 +72,19 @@ def describe(policy: Any) -> Described:
 
 
 def rebuild(family: Family, described: Described) -> Any:
-    """Build the policy that `describe` described."""
-    return msgspec.convert(described.settings, _find(family, described.policy))
+    """Build the policy that `describe` described; raises what `load` raises."""
+    kind = _find(family, described.policy)
+    known = _fields(kind)
+    unknown = sorted(described.settings.keys() - known.keys())
+    if unknown:
+        listed = ", ".join(known) or "none"
+        raise ValueError(
+            f"{family} policy {described.policy!r} has no setting {unknown[0]!r}; it has: {listed}"
+        )
+    try:
+        return msgspec.convert(described.settings, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{family} policy {described.policy!r}: {error}") from None
 
 
 def summaries(family: Family) -> list[Summary]:
@@ -105,17 +108,23 @@ def _find(family: Family, name: str) -> Any:
             f"no {family} policy is called {name!r}; there are: {listed}; your own: module:Class"
         )
     try:
-        return getattr(
-            import_module(module if attribute else f"{__name__}.{family}.{name}"), attribute or "Policy"
-        )
+        found = import_module(module if attribute else f"{__name__}.{family}.{name}")
+        return attrgetter(attribute or "Policy")(found)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import {family} policy {name!r}: {error}") from None
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    fields = getattr(kind, "__dataclass_fields__", {})
-    return {name: field.default for name, field in fields.items()}
+    """Return the settings of a policy with their defaults; fields that it learns (init=False) are none."""
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise ValueError(f"{kind!r} is not a dataclass; the settings of a policy are its fields")
+    return {f.name: f.default for f in fields(kind) if f.init}
 
 
-def _listed(fields: dict[str, Any]) -> str:
-    return ", ".join(fields) or "none"
+def _literals(call: ast.expr) -> dict[str, Any]:
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
+        raise ValueError("not a call with settings by name")
+    names = [str(k.arg) for k in call.keywords]
+    if len(set(names)) < len(names):
+        raise ValueError("a setting is given twice")
+    return {name: ast.literal_eval(k.value) for name, k in zip(names, call.keywords, strict=True)}

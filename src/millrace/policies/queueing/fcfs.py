@@ -14,7 +14,7 @@ from millrace.core.request import Request
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Keeps the order of arrival; a retried request keeps its place at the front."""
+    """Keeps the order of arrival, in which the controller holds requests, retried ones too."""
 
     def order(self, held: Iterable[Request], fleet: FleetView) -> Iterable[Request]:
         return held

@@ -9,7 +9,8 @@ Source: join the shortest queue, measured in work instead of requests; the prefi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
+from typing import NamedTuple
 
 from millrace.core.draw import draw
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
@@ -26,6 +27,10 @@ class Policy:
     assumed_tokens_per_s: float = 1000.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.assumed_tokens_per_s < inf:
+            raise ValueError(f"assumed_tokens_per_s is {self.assumed_tokens_per_s}; it must be positive")
+
     def route(self, request: Request, fleet: FleetView) -> Decision:
         able = fleet.able(request)
         if not able:
@@ -38,18 +43,26 @@ class Policy:
             tied.sort(key=lambda r: (r.in_flight, draw(request.id, r.id, self.seed)))
         return Route(tied[0].id)
 
-    def _slowest(self, able: list[ReplicaView]) -> float:
+    def _slowest(self, able: list[ReplicaView]) -> Speed:
         """A replica of unknown speed is taken to be as slow as the slowest known one."""
-        known = [r.spec.prefill_tokens_per_s for r in able if r.spec.prefill_tokens_per_s]
-        return min(known, default=self.assumed_tokens_per_s)
+        prefills = [speed for r in able if (speed := r.spec.prefill_tokens_per_s)]
+        steps = [step_s for r in able if (step_s := r.spec.decode_step_s)]
+        return Speed(min(prefills, default=self.assumed_tokens_per_s), max(steps, default=0.0))
 
 
-def first_token_s(request: Request, replica: ReplicaView, assumed_tokens_per_s: float) -> float:
+class Speed(NamedTuple):
+    """What is assumed of a replica whose own speeds are unknown."""
+
+    prefill_tokens_per_s: float
+    decode_step_s: float
+
+
+def first_token_s(request: Request, replica: ReplicaView, assumed: Speed) -> float:
     """Predict the seconds until this replica would emit the request's first token."""
-    missing = max(1, request.prompt_tokens - replica.prefix.matched_tokens(request))
-    work = replica.queued_tokens + missing
-    seconds = work / (replica.spec.prefill_tokens_per_s or assumed_tokens_per_s)
-    if replica.running and replica.spec.decode_step_s:
-        limits = replica.spec.limits or ENGINE_DEFAULTS
-        seconds += ceil(work / limits.step_tokens) * replica.spec.decode_step_s
+    spec = replica.spec
+    work = replica.queued_tokens + max(1, request.prompt_tokens - replica.prefix.matched_tokens(request))
+    seconds = work / (spec.prefill_tokens_per_s or assumed.prefill_tokens_per_s)
+    if replica.running:
+        steps = ceil(work / (spec.limits or ENGINE_DEFAULTS).step_tokens)
+        seconds += steps * (spec.decode_step_s or assumed.decode_step_s)
     return seconds

@@ -11,7 +11,7 @@ V. Mirrokni, M. Thorup and M. Zadimoghaddam, "Consistent Hashing with Bounded Lo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from millrace.core.draw import draw
 from millrace.core.fleet import Decision, FleetView, Hold, Route
@@ -27,19 +27,19 @@ class Policy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.load_factor < 1:
-            raise ValueError(f"load_factor is {self.load_factor}: below 1 no replica could take its share")
+        if not 1 <= self.load_factor < inf:
+            raise ValueError(f"load_factor is {self.load_factor}; below 1 no replica could take its share")
         if self.key_tokens < 1:
-            raise ValueError(f"key_tokens is {self.key_tokens}: at least 1 token must name a prefix")
+            raise ValueError(f"key_tokens is {self.key_tokens}; at least 1 token must name a prefix")
 
     def route(self, request: Request, fleet: FleetView) -> Decision:
         able = fleet.able(request)
         if not able:
             return Hold("no ready replica")
         key = self.key(request)
-        able.sort(key=lambda r: draw(key, r.id, self.seed), reverse=True)
         share = ceil(self.load_factor * (1 + sum(r.in_flight for r in able)) / len(able))
-        return Route(next(r for r in able if r.in_flight < share).id)
+        below = [r for r in able if r.in_flight < share]
+        return Route(max(below, key=lambda r: draw(key, r.id, self.seed)).id)
 
     def key(self, request: Request) -> int | str:
         """Return what names the prompt's beginning: a chained block hash, or else the request itself."""
