@@ -30,7 +30,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """Return the value below which `percent` of the sample lies, 0 to 100. Raises ValueError for no values."""
+    """Return the value below which `percent` of the sample lies, 0 to 100. Raises ValueError for none."""
     ordered = sorted(values)
     _require(ordered)
     return _at(ordered, percent)
