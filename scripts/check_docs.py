@@ -63,7 +63,7 @@ def links(page: Page, known: dict[Path, Page]) -> Iterator[tuple[int, str]]:
 
 def unreachable(known: dict[Path, Page], start: Path) -> set[Path]:
     """Return the pages in docs that no chain of links from the start page leads to."""
-    seen, new = set(), {start}
+    seen, new = set(), {start} & known.keys()
     while new:
         seen |= new
         targets = {(p.parent / t.partition("#")[0]).resolve() for p in new for _, t in known[p].links}
