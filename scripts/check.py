@@ -41,8 +41,8 @@ class Check:
 
 
 CHECKS = (
-    Check("lint", ("ruff", "check", "--quiet")),
-    Check("format", ("ruff", "format", "--check", "--quiet")),
+    Check("lint", ("ruff", "check", "--output-format", "concise")),
+    Check("format", ("ruff", "format", "--check", "--output-format", "concise")),
     Check("types", ("mypy", "--no-error-summary")),
     Check("layers", ("lint-imports",)),
     Check("sizes", ("python", "scripts/check_sizes.py")),

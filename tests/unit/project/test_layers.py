@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from shutil import copy, copytree, ignore_patterns
 
 import pytest
 
-from pages import ROOT
+from pages import ROOT, read
 
 LAYERS = "layers: each line imports only lines below it, siblings never meet"
 PURE = "the pure half does no IO, keeps no clock, draws no luck, awaits nothing"
@@ -43,6 +44,14 @@ def test_the_code_keeps_every_contract(checkout: Path) -> None:
     status, said = _lint_imports(checkout)
     assert status == 0, said
     assert all(f"{contract} KEPT" in said for contract in (LAYERS, PURE, STRANGERS, TORCHLESS))
+
+
+def test_the_design_page_draws_the_layers_that_are_enforced() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    enforced = [layer for contract in settings["contracts"] for layer in contract.get("layers", ())]
+    drawings = [block.text for block in read(ROOT / "docs" / "design.md").blocks]
+    drawn = [line.split("  ")[0] for drawing in drawings for line in drawing.splitlines()]
+    assert [line for line in drawn if line in enforced] == enforced
 
 
 @pytest.mark.parametrize("breach", BREACHES)
