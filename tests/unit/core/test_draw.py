@@ -1,0 +1,38 @@
+"""Draws belong to names: equal everywhere, and spread evenly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+
+from millrace.core.draw import draw, draw_below
+
+
+def test_the_same_names_draw_the_same_number_in_every_version() -> None:
+    assert draw("request", "replica", 0) == 15557162682342433200
+
+
+def test_the_same_names_draw_the_same_number_in_another_process() -> None:
+    code = "from millrace.core.draw import draw; print(draw('q', 'r', 7))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(other.stdout) == draw("q", "r", 7)
+
+
+def test_the_order_and_the_borders_of_names_matter() -> None:
+    drawn = [draw("a", "b"), draw("b", "a"), draw("ab"), draw("a", "b", ""), draw("", "a", "b")]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_numbers_and_their_text_are_the_same_name() -> None:
+    assert draw("q", 1) == draw("q", "1")
+
+
+def test_draws_below_a_limit_are_spread_evenly() -> None:
+    found = Counter(draw_below(4, "q", n) for n in range(4000))
+    assert set(found) == {0, 1, 2, 3}
+    assert all(900 < number < 1100 for number in found.values())
+
+
+def test_a_draw_below_one_is_zero() -> None:
+    assert draw_below(1, "whatever") == 0
