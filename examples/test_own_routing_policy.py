@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from examples.own_routing_policy import Policy
-from millrace.core.fleet import Hold, Route, RoutingPolicy
+from millrace.core.fleet import Route, RoutingPolicy
+from millrace.testing.checks import check_routing_policy
 from millrace.testing.fakes import fleet, replica, request
 
 POLICY: RoutingPolicy = Policy()
@@ -25,5 +26,5 @@ def test_a_request_of_no_conversation_goes_where_it_is_quiet() -> None:
     assert POLICY.route(request(), fleet(replica("busy", running=3), replica("quiet"))) == Route("quiet")
 
 
-def test_it_waits_while_nobody_is_ready() -> None:
-    assert isinstance(POLICY.route(request(), fleet(replica("a", phase="starting"))), Hold)
+def test_it_keeps_the_rules_of_every_routing_policy() -> None:
+    check_routing_policy(POLICY)
