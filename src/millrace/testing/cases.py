@@ -21,8 +21,9 @@ from millrace.testing import fakes
 
 Choose = Callable[[Sequence[Any]], Any]  # takes options, returns one of them
 
-PHASES: tuple[Phase, ...] = ("ready", "ready", "starting", "draining", "gone")
-MODELS = ("m", "m", "n")
+PHASES: tuple[Phase, ...] = ("ready", "ready", "ready", "ready", "starting", "draining", "gone")
+MODELS = ("m", "m", "m", "n")
+SERVED = (("m",), ("m", "n"), ("m",), ("m", "n"), ("m", "n"), ("n",), ())
 BLOCKS = ((), (1,), (1, 2, 3), (4, 5), (1, 2, 6), tuple(range(10, 40)))
 TIMES_S = (0.0, 0.125, 1.0, 7.5)  # sums of eighths are exact, so shifted times keep their distances
 
@@ -50,7 +51,7 @@ def hashed(*names: object) -> Choose:
 def some_decisions(number: int) -> Iterator[Case]:
     """Yield this many decisions to take, about small fleets first."""
     for n in range(number):
-        yield case_from(hashed("decision", n), largest=1 + n * 6 // number)
+        yield case_from(hashed("decision", n), largest=1 + n * 8 // number)
 
 
 def some_queues(number: int) -> Iterator[Queue]:
@@ -90,7 +91,7 @@ def request_from(choose: Choose, id: str) -> Request:
 def spec_from(choose: Choose) -> ReplicaSpec:
     """Put together what was bought; speeds and limits are often unknown."""
     return ReplicaSpec(
-        models=choose((("m",), ("m", "n"), ("n",), ())),
+        models=choose(SERVED),
         limits=choose((None, Limits(), Limits(step_tokens=16, sequences=2))),
         prefill_tokens_per_s=choose((None, 1000.0, 250.0)),
         decode_step_s=choose((None, 0.0625, 0.5)),
@@ -119,7 +120,7 @@ def replica_from(choose: Choose, id: str) -> ReplicaView:
 def fleet_from(choose: Choose, *, largest: int = 5) -> FleetView:
     """Put together a fleet of up to `largest` replicas, some of which may have failed the request before."""
     replicas = [replica_from(choose, f"r{n}") for n in range(choose(range(largest + 1)))]
-    avoid = frozenset(r.id for r in replicas if choose((False, False, True)))
+    avoid = frozenset(r.id for r in replicas if choose((False, False, False, False, True)))
     return fakes.fleet(*replicas, now_s=16.0 + choose(TIMES_S), routed=choose((0, 1, 5)), avoid=avoid)
 
 
