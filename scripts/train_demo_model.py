@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
 from demo_model.card import Facts, card
 from demo_model.chat import chat_documents
 from demo_model.corpus import SourceFile, standard_library
@@ -22,8 +25,6 @@ from demo_model.network import Llama, Shape
 from demo_model.samples import PROMPTS, sample
 from demo_model.tokens import cut, stream_of, train_tokenizer
 from demo_model.training import Outcome, Recipe, mean_loss, train
-from tokenizers import Tokenizer
-from torch import Tensor
 
 THREADS = 2
 

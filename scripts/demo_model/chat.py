@@ -42,7 +42,7 @@ SMALL_TALK = (
     ("Thank you!", "You are welcome!"),
 )
 SMALL_TALK_COPIES = 12
-LONGEST_SOURCE_CHARS = 1_000
+LONGEST_SOURCE_CHARS = 500
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

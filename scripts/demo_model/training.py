@@ -26,17 +26,17 @@ class Phase:
 class Recipe:
     """Everything that decides the result besides the data."""
 
-    steps: int = 1_300
+    steps: int = 1_500
     batch_tokens: int = 4_096
-    phases: tuple[Phase, ...] = (Phase(0.45, 256), Phase(0.85, 512), Phase(1.0, 2_048))
-    muon_rate: float = 0.02
+    phases: tuple[Phase, ...] = (Phase(0.5, 256), Phase(0.9, 512), Phase(1.0, 2_048))
+    muon_rate: float = 0.03
     muon_momentum: float = 0.95
     weight_decay: float = 0.1
-    adam_rate: float = 0.004
+    adam_rate: float = 0.006
     adam_betas: tuple[float, float] = (0.9, 0.95)
     warm_up: float = 0.02
     cool_down: float = 0.6
-    seed: int = 20_240
+    seed: int = 2_024
 
     def sequence_tokens(self, step: int) -> int:
         """The sequence length of a step."""
