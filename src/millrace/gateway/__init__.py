@@ -1,0 +1,6 @@
+"""An OpenAI-compatible front for a fleet of engines: bytes in and out, every decision left to the controller."""
+
+from millrace.gateway.server import run
+from millrace.gateway.settings import GatewaySettings
+
+__all__ = ["GatewaySettings", "run"]

@@ -1,0 +1,186 @@
+"""Three ways to pass an engine's answer on to a client.
+
+JSON answers are held until complete, so that one which breaks off can be tried elsewhere or become a proper
+error; event streams go out event by event, so that an error can always be put in-band; anything larger than
+the hold limit is passed through as it comes and, when it breaks, cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from millrace.gateway.errors import in_band
+from millrace.gateway.framing import LAST_CHUNK, Head, chunk
+from millrace.gateway.usage import NO_USAGE, EventSieve, last_usage
+
+if TYPE_CHECKING:
+    from millrace.gateway.exchange import Exchange
+
+HELD_LIMIT_BYTES = 1 << 20
+TAIL_BYTES = 4096
+
+
+class HeldAnswer:
+    """Collects an answer until it is complete. Nothing has reached the client before."""
+
+    __slots__ = ("_exchange", "_head", "_parts", "_size")
+    committed = False
+
+    def __init__(self, exchange: Exchange, head: Head) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def framed(self, data: bytes, start: int) -> None:
+        """Take one HTTP chunk."""
+        self.payload(data[start:-2])
+
+    def payload(self, payload: bytes) -> None:
+        """Keep a piece; pass everything through once it is too much to keep."""
+        self._exchange.heard_s = monotonic()
+        self._parts.append(payload)
+        self._size += len(payload)
+        if self._size > HELD_LIMIT_BYTES:
+            passed = PassedAnswer(self._exchange, self._head)
+            passed.payload(b"".join(self._parts))
+            self._exchange.overflow(passed)
+
+    def end(self, *, by_close: bool) -> None:
+        """Hand over the complete answer."""
+        self._exchange.held(self._head, b"".join(self._parts))
+
+    def cut(self, why: str) -> None:
+        """Nothing was sent, so nothing is broken."""
+
+
+class PassedAnswer:
+    """Passes a large answer through as it comes."""
+
+    __slots__ = ("_chunked", "_exchange", "_head", "_tail", "committed")
+
+    def __init__(self, exchange: Exchange, head: Head) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._chunked = head.length is None and not exchange.client.bare
+        self._tail = b""
+        self.committed = False
+
+    def framed(self, data: bytes, start: int) -> None:
+        """Take one HTTP chunk."""
+        self.payload(data[start:-2])
+
+    def payload(self, payload: bytes) -> None:
+        """Pass a piece on."""
+        self._tail = (
+            (self._tail + payload)[-TAIL_BYTES:] if len(payload) < TAIL_BYTES else payload[-TAIL_BYTES:]
+        )
+        now = self._exchange.heard_s = monotonic()
+        data = chunk(payload) if self._chunked else payload
+        if not self.committed:
+            self.committed = True
+            self._exchange.begun(now)
+            data = _opening(self._exchange, self._head, self._framing()) + data
+        self._exchange.client.write(data)
+
+    def end(self, *, by_close: bool) -> None:
+        """Finish; an answer without length that ends by a closed connection may be whole or not."""
+        if self._chunked:
+            self._exchange.client.write(LAST_CHUNK)
+        usage = NO_USAGE if self._head.encoded else last_usage(self._tail)
+        self._exchange.finished(self._head.status, usage)
+
+    def cut(self, why: str) -> None:
+        """The client must not take a part for the whole."""
+        self._exchange.client.cut()
+
+    def _framing(self) -> bytes:
+        if self._head.length is not None:
+            return b"content-length: %d\r\n" % self._head.length
+        return b"transfer-encoding: chunked\r\n" if self._chunked else b""
+
+
+class EventStream:
+    """Passes server-sent events on; the bytes of an event are never changed."""
+
+    __slots__ = ("_events", "_exchange", "_head", "_last_s", "_sieve", "_write", "committed")
+
+    def __init__(self, exchange: Exchange, head: Head, *, strip_usage: bool) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._sieve = EventSieve(strip=strip_usage)
+        self._write: Callable[[bytes], None] = self._open
+        self._events = 0
+        self._last_s = 0.0
+        self.committed = False
+
+    def framed(self, data: bytes, start: int) -> None:
+        """Pass one HTTP chunk on untouched if it holds whole events and the client reads chunks."""
+        if self._exchange.client.bare or not self._sieve.passes(data):
+            self.payload(data[start:-2])
+            return
+        self._observe(data)
+        self._write(data)
+
+    def payload(self, payload: bytes) -> None:
+        """Pass on the events that are complete."""
+        self._exchange.heard_s = monotonic()
+        self._send(self._sieve.feed(payload))
+
+    def end(self, *, by_close: bool) -> None:
+        """Finish. A stream ended by a closed connection is only whole if its end mark was seen."""
+        rest = self._sieve.end()
+        complete = self._sieve.complete(self._exchange.kind)
+        if by_close and not complete:
+            self._exchange.on_broken("reset", "the engine closed the connection before its stream's end")
+            return
+        self._send(rest)
+        self._write(b"" if self._exchange.client.bare else LAST_CHUNK)
+        usage = self._sieve.usage()
+        self._exchange.finished(self._head.status, usage, events=self._events, complete=complete)
+
+    def cut(self, why: str) -> None:
+        """Say in the stream that it is broken, then end it properly."""
+        event = in_band(why, self._exchange.kind)
+        bare = self._exchange.client.bare
+        self._write(event if bare else chunk(event) + LAST_CHUNK)
+
+    def _send(self, events: bytes) -> None:
+        if events:
+            self._observe(events)
+            self._write(events if self._exchange.client.bare else chunk(events))
+
+    def _observe(self, events: bytes) -> None:
+        """Note when tokens came; comments are no tokens."""
+        count = events.count(b"data:")
+        if not count:
+            return
+        now = self._exchange.heard_s = monotonic()
+        if self._events:
+            self._exchange.gap(now - self._last_s)
+        else:
+            self._exchange.first_token(now)
+        self._last_s = now
+        self._events += count
+
+    def _open(self, data: bytes) -> None:
+        """Send the head together with the first bytes of the body."""
+        fields = b"" if self._exchange.client.bare else b"transfer-encoding: chunked\r\n"
+        if b"cache-control:" not in self._head.fields.lower():
+            fields += b"cache-control: no-cache\r\n"
+        self.committed = True
+        self._write = self._exchange.client.write
+        self._write(_opening(self._exchange, self._head, fields + b"x-accel-buffering: no\r\n") + data)
+
+
+def _opening(exchange: Exchange, head: Head, fields: bytes) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%b\r\n" % (
+        head.status,
+        head.reason,
+        head.fields,
+        exchange.wire_id,
+        fields,
+        b"connection: close\r\n" if exchange.client.closing else b"",
+    )

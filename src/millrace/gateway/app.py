@@ -1,0 +1,189 @@
+"""The gateway between both sides: tells the controller what happened and performs what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import Protocol
+
+from millrace.core.event import Action, Arrived, Cancel, Cancelled, Dispatch, Event, Refuse, Reported, Ticked
+from millrace.core.prompt import InvalidRequestError, Kind, describe
+from millrace.gateway import errors
+from millrace.gateway.client import ClientConnection
+from millrace.gateway.errors import Fault
+from millrace.gateway.exchange import Exchange, Wire
+from millrace.gateway.fleet import Fleet
+from millrace.gateway.ids import RequestIds, slo_of, text_of
+from millrace.gateway.journal import Journal
+from millrace.gateway.local import answer_locally, path_of
+from millrace.gateway.metrics import Metrics
+from millrace.gateway.request import Incoming
+from millrace.gateway.settings import GatewaySettings
+from millrace.gateway.upstream import Engine
+
+INFERENCE: dict[bytes, Kind] = {
+    b"/v1/chat/completions": "chat",
+    b"/v1/completions": "text",
+    b"/v1/embeddings": "embedding",
+    b"/v1/messages": "messages",
+    b"/v1/responses": "responses",
+}
+SHUTTING_DOWN = Fault(503, "the gateway is shutting down", retry_after_s=1.0)
+
+
+class Mind(Protocol):
+    """What decides for the gateway: a `control.Controller`."""
+
+    def on(self, event: Event) -> list[Action]:
+        """Note what happened; return what is to be done."""
+
+    def next_deadline_s(self) -> float | None:
+        """When a Ticked is due."""
+
+
+class Gateway:
+    """One gateway: its engines, the requests in flight, and the conversation with the controller.
+
+    Must be made inside the event loop it runs on.
+    """
+
+    def __init__(self, settings: GatewaySettings, controller: Mind, journal: Journal | None = None) -> None:
+        self.settings = settings
+        self.fleet = Fleet(settings)
+        self.metrics = Metrics()
+        self.exchanges: dict[str, Exchange] = {}
+        self.clients: set[ClientConnection] = set()
+        self.draining = False
+        self.port = settings.port
+        self.origin_s = monotonic()
+        self._controller = controller
+        self._journal = journal
+        self._ids = RequestIds()
+        self._events: deque[Event] = deque()
+        self._telling = False
+        self._loop = asyncio.get_running_loop()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s: float | None = None
+
+    def now_s(self) -> float:
+        """Seconds since the gateway began: the clock of every event."""
+        return monotonic() - self.origin_s
+
+    def known_model(self, model: str) -> str:
+        """Return the model if some engine serves it: a bounded set, fit for a label."""
+        return model if model in self.fleet.catalogue else "unknown"
+
+    def tell(self, event: Event) -> None:
+        """Tell the controller, and do what it says. What happens meanwhile waits for its turn."""
+        self._events.append(event)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._events:
+                for action in self._decide(self._events.popleft()):
+                    self._perform(action)
+        finally:
+            self._telling = False
+        self._set_alarm()
+
+    def accept(self, client: ClientConnection, incoming: Incoming) -> None:
+        """Answer a request that was read in full, or send it on its way."""
+        path, query = path_of(incoming.target)
+        kind = INFERENCE.get(path)
+        if incoming.fault is not None or kind is None or incoming.method != b"POST":
+            id = self._ids.choose(incoming.noted, self.exchanges)
+            answer_locally(self, client, incoming, path, id.encode())
+        elif self.draining:
+            id = self._ids.choose(incoming.noted, self.exchanges)
+            client.respond(errors.answer(SHUTTING_DOWN, id.encode(), kind=kind, close=True))
+        else:
+            self._begin(client, incoming, Wire(path, query, b"".join(incoming.lines), incoming.body), kind)
+
+    def lost(self, engine: Engine) -> None:
+        """An engine cannot be reached; the controller learns it from the failed request."""
+        self.fleet.members[engine.id].phase = "gone"
+
+    def end_all(self, why: str) -> None:
+        """Give up on whatever is still in flight."""
+        for exchange in list(self.exchanges.values()):
+            self.tell(Cancelled(self.now_s(), exchange.request.id))
+            exchange.cut(why, "drained")
+
+    def close(self) -> None:
+        """Drop every connection and forget the alarm."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for client in list(self.clients):
+            client.cut()
+        for member in self.fleet.members.values():
+            member.engine.close()
+
+    def _begin(self, client: ClientConnection, incoming: Incoming, wire: Wire, kind: Kind) -> None:
+        noted = incoming.noted
+        id = self._ids.choose(noted, self.exchanges)
+        if noted.get(b"x-stainless-retry-count", b"0") != b"0":
+            self.metrics.client_retries += 1
+        try:
+            asked = describe(
+                incoming.body,
+                kind,
+                id=id,
+                tenant=text_of(noted, b"x-tenant-id"),
+                session=text_of(noted, b"x-session-id"),
+                slo=slo_of(noted),
+                measure=self.settings.measure,
+            )
+        except InvalidRequestError as error:
+            self.metrics.errors["unknown", "400"] += 1
+            fault = Fault(400, str(error), error.param)
+            client.respond(errors.answer(fault, id.encode(), kind=kind, close=client.closing))
+            return
+        exchange = Exchange(self, client, kind, asked, wire)
+        self.exchanges[id] = client.current = exchange
+        self.tell(Arrived(self.now_s(), asked.request))
+        exchange.wait()
+
+    def _decide(self, event: Event) -> list[Action]:
+        try:
+            actions = self._controller.on(event)
+        except Exception as error:  # a policy is its user's code: its bug must cost one request, not all
+            self._loop.call_exception_handler({"message": "the controller failed", "exception": error})
+            return self._after_bug(event)
+        if self._journal is not None:
+            self._journal.note(event, actions)
+        return actions
+
+    def _after_bug(self, event: Event) -> list[Action]:
+        if isinstance(event, Reported | Ticked | Cancelled):
+            return []
+        id = event.request.id if isinstance(event, Arrived) else event.request_id
+        self._events.append(Cancelled(self.now_s(), id))
+        return [Refuse(id, "the gateway's policy failed", 500)]
+
+    def _perform(self, action: Action) -> None:
+        exchange = self.exchanges.get(action.request_id)
+        if exchange is None:
+            return
+        if isinstance(action, Dispatch):
+            exchange.dispatch(self.fleet.members[action.replica].engine)
+        elif isinstance(action, Cancel):
+            exchange.cancel(action.replica)
+        else:
+            exchange.refuse(action)
+
+    def _set_alarm(self) -> None:
+        due_s = self._controller.next_deadline_s()
+        if due_s == self._alarm_s:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = due_s
+        self._alarm = (
+            None if due_s is None else self._loop.call_later(max(0.0, due_s - self.now_s()), self._ring)
+        )
+
+    def _ring(self) -> None:
+        self._alarm = self._alarm_s = None
+        self.tell(Ticked(self.now_s()))

@@ -1,0 +1,126 @@
+"""Every error a client can meet, in the shape its SDK expects: whole answers, and events inside a broken stream.
+
+Shapes and headers: the OpenAI and Anthropic API references and what their SDKs act on. SDKs retry 429 and 5xx
+by themselves unless `x-should-retry` and `retry-after-ms` say better, and obey `retry-after` up to 120 s.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from millrace.core.prompt import Kind
+
+LONGEST_RETRY_S = 120.0
+RETRYABLE = frozenset((429, 502, 503, 504))
+
+_OPENAI = {
+    400: ("invalid_request_error", None),
+    404: ("invalid_request_error", "not_found"),
+    405: ("invalid_request_error", "method_not_allowed"),
+    408: ("timeout_error", "request_timeout"),
+    413: ("invalid_request_error", "request_too_large"),
+    417: ("invalid_request_error", "expectation_failed"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    431: ("invalid_request_error", "headers_too_large"),
+    500: ("api_error", "internal_error"),
+    502: ("api_error", "upstream_error"),
+    503: ("api_error", "service_unavailable"),
+    504: ("timeout_error", "deadline_exceeded"),
+}
+_ANTHROPIC = {
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    502: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+encode = msgspec.json.encode
+
+
+class Fault(Struct, frozen=True):
+    """What went wrong, for one client. `code` replaces the status's usual one."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    retry_after_s: float | None = None
+
+
+def answer(
+    fault: Fault, request_id: bytes, *, kind: Kind = "chat", close: bool = False, allow: str = ""
+) -> bytes:
+    """Return the complete HTTP answer for a fault."""
+    status = 529 if kind == "messages" and fault.status == 503 else fault.status
+    fields = [b"content-type: application/json\r\n"]
+    if fault.status >= 429:
+        fields.append(_retry_fields(fault))
+    if allow:
+        fields.append(b"allow: %b\r\n" % allow.encode())
+    if kind == "messages":
+        fields.append(b"request-id: %b\r\n" % request_id)
+    return whole(status, b"".join(fields), encode(_body(fault, kind, request_id)), request_id, close=close)
+
+
+def whole(
+    status: int, fields: bytes, body: bytes, request_id: bytes, *, close: bool, reason: bytes = b""
+) -> bytes:
+    """Return a complete HTTP answer; `fields` are header lines, each with its CRLF."""
+    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        status,
+        reason or _reason(status),
+        fields,
+        request_id,
+        len(body),
+        b"connection: close\r\n" if close else b"",
+        body,
+    )
+
+
+def in_band(message: str, kind: Kind) -> bytes:
+    """Return the event that tells a client inside its stream that the rest will not come."""
+    if kind == "messages":
+        data = {"type": "error", "error": {"type": "api_error", "message": message}}
+        return b"event: error\ndata: %b\n\n" % encode(data)
+    if kind == "responses":
+        data = {
+            "type": "error",
+            "code": "upstream_error",
+            "message": message,
+            "param": None,
+            "sequence_number": 0,
+        }
+        return b"event: error\ndata: %b\n\n" % encode(data)
+    error = {"message": message, "type": "api_error", "code": "upstream_error", "param": None}
+    return b"data: %b\n\n" % encode({"error": error})
+
+
+def _body(fault: Fault, kind: Kind, request_id: bytes) -> dict[str, Any]:
+    if kind == "messages":
+        error = {"type": _ANTHROPIC.get(fault.status, "invalid_request_error"), "message": fault.message}
+        return {"type": "error", "error": error, "request_id": request_id.decode()}
+    type_, code = _OPENAI.get(fault.status, ("api_error", None))
+    return {
+        "error": {"message": fault.message, "type": type_, "param": fault.param, "code": fault.code or code}
+    }
+
+
+def _retry_fields(fault: Fault) -> bytes:
+    fields = b"x-should-retry: %b\r\n" % (b"true" if fault.status in RETRYABLE else b"false")
+    if fault.retry_after_s is None:
+        return fields
+    seconds = min(fault.retry_after_s, LONGEST_RETRY_S)
+    return b"%bretry-after: %d\r\nretry-after-ms: %d\r\n" % (fields, ceil(seconds), round(seconds * 1000))
+
+
+def _reason(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode() if status != 529 else b"Overloaded"

@@ -1,0 +1,285 @@
+"""One client's request on its way: sent where the controller says, until it ended one way or another."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from millrace.core.event import Cancelled, Failed, Finished, Refuse, Started
+from millrace.core.prompt import Asked, Kind
+from millrace.gateway import errors
+from millrace.gateway.answers import HELD_LIMIT_BYTES, EventStream, HeldAnswer, PassedAnswer
+from millrace.gateway.errors import Fault
+from millrace.gateway.framing import Head
+from millrace.gateway.splice import with_usage
+from millrace.gateway.upstream import Engine, EngineConnection
+from millrace.gateway.usage import NO_USAGE, Usage, usage_of
+
+if TYPE_CHECKING:
+    from millrace.gateway.app import Gateway
+    from millrace.gateway.client import ClientConnection
+
+MOVED_ON = frozenset((500, 502, 503))
+USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
+
+
+class Wire(NamedTuple):
+    """What is sent to an engine: where, which header lines, and the body."""
+
+    target: bytes
+    query: bytes
+    fields: bytes
+    body: bytes
+
+
+class Exchange:
+    """A request in flight, between a client's connection and at most one engine's."""
+
+    __slots__ = (
+        "_answer",
+        "_arrived_s",
+        "_fresh",
+        "_gateway",
+        "_kept",
+        "_series",
+        "_started_s",
+        "_strip_usage",
+        "_wire",
+        "client",
+        "connection",
+        "engine",
+        "heard_s",
+        "kind",
+        "request",
+        "wire_id",
+    )
+
+    def __init__(
+        self, gateway: Gateway, client: ClientConnection, kind: Kind, asked: Asked, wire: Wire
+    ) -> None:
+        self._gateway = gateway
+        self.client = client
+        self.kind = kind
+        self.request = asked.request
+        self.wire_id = asked.request.id.encode()
+        self._wire = wire
+        self._strip_usage = False
+        if asked.stream and not asked.usage_wanted and kind in USAGE_EVENTS:
+            self._ask_for_usage(asked)
+        self._arrived_s = monotonic()
+        self._started_s: float | None = None
+        self._fresh = True
+        self.heard_s = self._arrived_s
+        self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
+        self._kept: tuple[Head, bytes] | None = None
+        self._series = gateway.metrics.series(gateway.known_model(asked.request.model))
+        self.engine: Engine | None = None
+        self.connection: EngineConnection | None = None
+
+    def _ask_for_usage(self, asked: Asked) -> None:
+        body = with_usage(self._wire.body, stream_options=asked.stream_options)
+        if body is not None:
+            self._wire = self._wire._replace(body=body)
+            self._strip_usage = True
+
+    # What the controller wants.
+
+    def dispatch(self, engine: Engine) -> None:
+        """Send the request to this engine."""
+        self._kept = None
+        self.engine = engine
+        self._series = self._gateway.metrics.series(self.request.model, engine.id)
+        self.connection = engine.send(self, self._request_for(engine))
+        self.heard_s = monotonic()
+        if self._fresh:
+            self._gateway.metrics.overhead.observe(self.heard_s - self._arrived_s)
+
+    def wait(self) -> None:
+        """The request was not dispatched the moment it came, so waiting is no overhead of the gateway."""
+        self._fresh = False
+
+    def cancel(self, replica: str) -> None:
+        """Stop the engine's work, if it is this replica's."""
+        if self.engine is not None and self.engine.id == replica:
+            self._drop_connection()
+
+    def refuse(self, action: Refuse) -> None:
+        """Answer with an error: the one an engine gave if there is one, else the controller's."""
+        if self._answer is not None and self._answer.committed:
+            self.cut(action.why, "refused")
+        elif self._kept is not None:
+            head, body = self._kept
+            self._end("engine_error", head.status)
+            self._deliver(head, body)
+        else:
+            code = "model_not_found" if action.status == 404 else None
+            fault = Fault(action.status, action.why, "model" if code else None, code, action.retry_after_s)
+            self._end("refused", action.status)
+            self.client.respond(errors.answer(fault, self.wire_id, kind=self.kind, close=self.client.closing))
+
+    def cut(self, why: str, outcome: str) -> None:
+        """End a request whatever its state, telling the client why as well as can be."""
+        self._end(outcome, 503)
+        self._tell_client(why)
+
+    # What the engine does.
+
+    def on_head(self, head: Head) -> HeldAnswer | PassedAnswer | EventStream:
+        """Choose how the answer is passed on."""
+        self.heard_s = monotonic()
+        if head.is_event_stream and head.status < 400:
+            self._answer = EventStream(self, head, strip_usage=self._strip_usage)
+        elif head.length is not None and head.length > HELD_LIMIT_BYTES:
+            self._answer = PassedAnswer(self, head)
+        else:
+            self._answer = HeldAnswer(self, head)
+        return self._answer
+
+    def overflow(self, answer: PassedAnswer) -> None:
+        """Let this take the rest of an answer too large to hold."""
+        if self.connection is not None:
+            self._answer = self.connection.answer = answer
+
+    def on_broken(self, reason: str, why: str, *, down: bool = False) -> None:
+        """Leave it to the controller where to try again; a client that saw the beginning is told at once."""
+        now_s, id = self._gateway.now_s(), self.request.id
+        self.connection = None
+        if down and self.engine is not None:
+            self._gateway.lost(self.engine)
+        why = f"{self._name()}: {why}"
+        if self._answer is not None and self._answer.committed:
+            self._end("upstream_failed", 502)
+            self._gateway.tell(Failed(now_s, id, why, retryable=False, replica_down=down))
+            self._tell_client(why)
+            return
+        self._answer = None
+        self._gateway.metrics.retries[reason] += 1
+        self._fresh = False
+        self._gateway.tell(Failed(now_s, id, why, replica_down=down))
+
+    def begun(self, now_s: float) -> None:
+        """The answer begins to reach the client."""
+        self._gateway.tell(Started(now_s - self._gateway.origin_s, self.request.id))
+
+    def first_token(self, now_s: float) -> None:
+        """A stream's first token came."""
+        self._started_s = now_s
+        self._series.ttft.observe(now_s - self._arrived_s)
+        self.begun(now_s)
+
+    def gap(self, seconds: float) -> None:
+        """A stream's next tokens came this long after the last."""
+        self._series.itl.observe(seconds)
+
+    def held(self, head: Head, body: bytes) -> None:
+        """A whole answer came: pass it on, or keep it while the controller looks for a better one."""
+        if head.status in MOVED_ON or (head.status == 429 and head.retry_after):
+            self._kept = (head, body) if head.is_json else None
+            self.on_broken(f"status_{head.status}", f"the engine answered with status {head.status}")
+            return
+        if head.status < 400:
+            self.begun(monotonic())
+        self._finish(head.status, usage_of(body) if head.is_json else NO_USAGE, events=0)
+        self._deliver(head, body)
+
+    def finished(self, status: int, usage: Usage, *, events: int = 0, complete: bool = True) -> None:
+        """The answer was passed on to its end."""
+        if not complete:
+            self._gateway.metrics.unfinished_streams += 1
+        self._finish(status, usage, events)
+        self.client.done()
+
+    # What the client does.
+
+    def client_gone(self) -> None:
+        """Free the engine at once; nobody reads the answer."""
+        now_s = self._gateway.now_s()
+        self._gateway.metrics.aborted["client"] += 1
+        self._end("client_cancelled", None)
+        self._gateway.tell(Cancelled(now_s, self.request.id))
+
+    def pause(self) -> None:
+        """The client reads too slowly: leave the answer with the engine."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        """The client caught up."""
+        if self.connection is not None:
+            self.connection.resume()
+
+    def check(self, now_s: float) -> None:
+        """Give up on an engine that is silent for too long, unless the client keeps it waiting."""
+        connection, settings = self.connection, self._gateway.settings
+        if connection is None or connection.paused:
+            return
+        begun = self._answer is not None
+        limit_s = settings.stall_timeout_s if begun else settings.first_byte_timeout_s
+        if now_s - self.heard_s > limit_s:
+            connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
+
+    def _request_for(self, engine: Engine) -> bytes:
+        target, query, fields, body = self._wire
+        line = engine.request_line(b"POST", target, query)
+        return b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            line,
+            fields,
+            self.wire_id,
+            len(body),
+            body,
+        )
+
+    def _deliver(self, head: Head, body: bytes) -> None:
+        close, reason = self.client.closing, head.reason
+        self.client.respond(
+            errors.whole(head.status, head.fields, body, self.wire_id, close=close, reason=reason)
+        )
+
+    def _tell_client(self, why: str) -> None:
+        answer = self._answer
+        if answer is not None and answer.committed:
+            self._gateway.metrics.aborted["engine"] += 1
+            answer.cut(why)
+            self.client.done()
+        else:
+            close = self.client.closing
+            self.client.respond(errors.answer(Fault(503, why), self.wire_id, kind=self.kind, close=close))
+
+    def _finish(self, status: int, usage: Usage, events: int) -> None:
+        now_s = monotonic()
+        self._end(_outcome(status), status if status >= 400 else None)
+        self._series.count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        tokens = usage.output_tokens or events
+        if self._started_s is not None and events and tokens > 1:
+            self._series.tpot.observe((now_s - self._started_s) / (tokens - 1))
+        self._gateway.tell(
+            Finished(
+                now_s - self._gateway.origin_s,
+                self.request.id,
+                usage.prompt_tokens,
+                usage.output_tokens,
+                usage.cached_tokens,
+            )
+        )
+
+    def _end(self, outcome: str, status: int | None) -> None:
+        """Forget the request; whatever comes for it now comes too late."""
+        self._drop_connection()
+        self._gateway.exchanges.pop(self.request.id, None)
+        self._series.end(outcome, monotonic() - self._arrived_s)
+        if status is not None:
+            self._gateway.metrics.errors[self._gateway.known_model(self.request.model), str(status)] += 1
+
+    def _drop_connection(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abort()
+
+    def _name(self) -> str:
+        return self.engine.id if self.engine is not None else "no replica"
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "ok"
+    return "client_error" if status < 500 else "engine_error"

@@ -1,0 +1,93 @@
+"""Looks after the engines: are they up, what do they serve, how loaded are they. Reports it to the controller."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from millrace.core.event import Reported
+from millrace.core.replica import Report
+from millrace.gateway.fleet import Member
+from millrace.gateway.gauges import read_report
+from millrace.gateway.probe import ProbeError, get
+
+if TYPE_CHECKING:
+    from millrace.gateway.app import Gateway
+
+PATIENCE_S = 5.0
+FAILURES_UNTIL_GONE = 2
+MODELS_EVERY = 30
+
+
+class _Card(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[dict[str, Any]]
+
+
+async def watch(gateway: Gateway, member: Member) -> None:
+    """Examine one engine again and again."""
+    while True:
+        await examine(gateway, member)
+        await asyncio.sleep(gateway.settings.scrape_s)
+
+
+async def examine(gateway: Gateway, member: Member) -> None:
+    """Examine one engine once and tell the controller what came out.
+
+    An engine that refuses connections is gone at once; one that is slow or unwell, when it is so twice.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await _check_health(member)
+            news = await _learn_models(gateway, member)
+            report = await _read_load(gateway, member)
+    except (ProbeError, TimeoutError) as error:
+        member.failures += 1
+        if getattr(error, "down", False) or member.failures >= FAILURES_UNTIL_GONE:
+            _note_gone(gateway, member)
+        return
+    member.failures, member.phase = 0, "ready"
+    member.examined += 1
+    spec = member.spec if news else None
+    gateway.tell(Reported(gateway.now_s(), member.engine.id, "ready", spec, report))
+
+
+def _note_gone(gateway: Gateway, member: Member) -> None:
+    if member.phase == "ready":
+        member.phase = "gone"
+        gateway.tell(Reported(gateway.now_s(), member.engine.id, "gone"))
+
+
+async def _check_health(member: Member) -> None:
+    """Engines without a health page (404) are asked for their models instead."""
+    status, _ = await get(member.engine, b"/health")
+    if status not in (200, 204, 404):
+        raise ProbeError(f"/health answered {status}")
+
+
+async def _learn_models(gateway: Gateway, member: Member) -> bool:
+    if member.phase == "ready" and member.spec.models and member.examined % MODELS_EVERY:
+        return False
+    status, body = await get(member.engine, b"/v1/models")
+    if status != 200:
+        raise ProbeError(f"/v1/models answered {status}")
+    try:
+        cards = msgspec.json.decode(body, type=_Models).data
+        msgspec.convert(cards, list[_Card])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProbeError(f"/v1/models cannot be read: {error}") from None
+    return gateway.fleet.learn(member, cards)
+
+
+async def _read_load(gateway: Gateway, member: Member) -> Report | None:
+    """Engines without a metrics page say nothing of their load; the controller counts for itself."""
+    status, body = await get(member.engine, b"/metrics")
+    if status != 200:
+        return None
+    member.scraped_s = gateway.now_s()
+    return read_report(body, member.scraped_s)

@@ -1,0 +1,68 @@
+"""What request headers say: the id a request goes by, promises, names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container
+from itertools import count
+from time import time_ns
+
+from millrace.core.prompt import NO_SLO, InvalidRequestError
+from millrace.core.request import Slo
+
+NAME_LIMIT = 128
+
+_SANE = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class RequestIds:
+    """Takes the client's id if it is sane, makes one if not; never the same one twice at a time."""
+
+    def __init__(self) -> None:
+        self._process = os.urandom(5).hex()
+        self._count = count()
+
+    def choose(self, noted: dict[bytes, bytes], taken: Container[str]) -> str:
+        """Return an id that sorts by time when made here, and is the client's own (perhaps with a suffix) when not."""
+        wanted = noted.get(b"x-request-id", b"")
+        if not _SANE.fullmatch(wanted):
+            return f"req_{time_ns() // 1_000_000:012x}{self._process}{next(self._count):010x}"
+        id = name = wanted.decode()
+        while id in taken:
+            id = f"{name}-{next(self._count):x}"
+        return id
+
+
+def text_of(noted: dict[bytes, bytes], field: bytes) -> str | None:
+    """Return a header as text, cut to a sane length; None if it is absent or empty."""
+    value = noted.get(field)
+    return value[:NAME_LIMIT].decode("latin-1") if value else None
+
+
+def slo_of(noted: dict[bytes, bytes]) -> Slo:
+    """Return what the client's headers ask for (llm-d's names, old and new). Raises InvalidRequestError."""
+    if len(noted) < 3:  # host and content-length at least: most requests promise nothing
+        return NO_SLO
+    ttft_s, tpot_s = _seconds(noted, "slo-ttft-ms"), _seconds(noted, "slo-tpot-ms")
+    return NO_SLO if ttft_s is None and tpot_s is None else Slo(ttft_s=ttft_s, tpot_s=tpot_s)
+
+
+def _seconds(noted: dict[bytes, bytes], name: str) -> float | None:
+    for field in (f"x-llm-d-{name}", f"x-{name}"):
+        value = noted.get(field.encode())
+        if value is not None:
+            return _milliseconds(value, field) / 1000
+    return None
+
+
+def _milliseconds(value: bytes, field: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise InvalidRequestError(
+            f"{field}: expected milliseconds above 0, got {value.decode('latin-1')!r}", field
+        )
+    return number

@@ -1,0 +1,79 @@
+"""Appends what was decided to a file, off the hot path: one line per event, written every half second.
+
+A log with holes cannot be replayed, so when the disk fails or cannot keep up the log ends there, with a
+line on stderr, and the gateway goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from millrace.control.log import entry
+from millrace.core.event import Action, Event
+
+FLUSH_S = 0.5
+BUFFER_LIMIT_BYTES = 64 << 20
+
+
+class Journal:
+    """An event log. An existing file of the same name is moved aside first: one file, one run."""
+
+    def __init__(self, path: Path, header: bytes) -> None:
+        """Raises OSError when the file cannot be made."""
+        self._path = path
+        _move_aside(path)
+        self._file: BinaryIO | None = path.open("xb")
+        self._lines = [header]
+        self._size = 0
+
+    def note(self, event: Event, actions: list[Action]) -> None:
+        """Remember an event and the answer to it."""
+        if self._file is not None:
+            line = entry(event, actions)
+            self._lines.append(line)
+            self._size += len(line)
+
+    async def keep_writing(self) -> None:
+        """Write what was noted, again and again."""
+        while self._file is not None:
+            await asyncio.sleep(FLUSH_S)
+            await asyncio.to_thread(self._write, self._taken())
+            if self._size > BUFFER_LIMIT_BYTES:
+                self._give_up("the disk cannot keep up")
+
+    def close(self) -> None:
+        """Write the rest."""
+        self._write(self._taken())
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _taken(self) -> list[bytes]:
+        lines, self._lines = self._lines, []
+        self._size = 0
+        return lines
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self._file is None or not lines:
+            return
+        try:
+            self._file.write(b"".join(lines))
+            self._file.flush()
+        except OSError as error:
+            self._give_up(str(error))
+
+    def _give_up(self, why: str) -> None:
+        print(f"the event log {self._path} ends here: {why}", file=sys.stderr, flush=True)
+        self._file = None
+
+
+def _move_aside(path: Path) -> None:
+    if not path.exists():
+        return
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    path.rename(aside)

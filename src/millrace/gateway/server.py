@@ -1,0 +1,137 @@
+"""Runs a gateway: listens, looks after the engines, and stops without losing a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from time import monotonic
+
+from millrace import __version__
+from millrace.control import Controller
+from millrace.control.log import header
+from millrace.core.event import Reported
+from millrace.gateway.app import Gateway
+from millrace.gateway.client import ClientConnection
+from millrace.gateway.health import examine, watch
+from millrace.gateway.journal import Journal
+from millrace.gateway.settings import GatewaySettings
+
+BACKLOG = 4096
+SWEEP_S = 0.5
+DRAIN_STEP_S = 0.02
+LAST_WRITES_S = 2.0
+CANNOT_START = 2
+INTERRUPTED = 1
+
+
+def run(settings: GatewaySettings, controller: Controller) -> int:
+    """Serve until SIGTERM or SIGINT; return an exit code: 0 after a clean stop, 1 if told twice, 2 if it cannot start."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(settings, controller))
+
+
+@asynccontextmanager
+async def listening(settings: GatewaySettings, controller: Controller) -> AsyncIterator[Gateway]:
+    """A gateway that serves while the block runs, its engines examined once. Raises OSError if it cannot listen."""
+    loop = asyncio.get_running_loop()
+    journal = _journal(settings, controller)
+    gateway = Gateway(settings, controller, journal)
+    server = await loop.create_server(
+        lambda: ClientConnection(gateway), settings.host, settings.port, backlog=BACKLOG
+    )
+    gateway.port = server.sockets[0].getsockname()[1]
+    for member in gateway.fleet.members.values():
+        gateway.tell(Reported(gateway.now_s(), member.engine.id, "starting", member.spec))
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await asyncio.gather(*(examine(gateway, member) for member in gateway.fleet.members.values()))
+        tasks = [asyncio.create_task(watch(gateway, member)) for member in gateway.fleet.members.values()]
+        tasks.append(asyncio.create_task(_sweep(gateway)))
+        if journal is not None:
+            tasks.append(asyncio.create_task(journal.keep_writing()))
+        yield gateway
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.close()
+        gateway.close()
+        if journal is not None:
+            journal.close()
+
+
+async def drain(gateway: Gateway, hurry: asyncio.Event) -> None:
+    """Take nothing new, finish what is in flight as long as `drain_s` allows, tell the rest why it is cut."""
+    gateway.draining = True
+    until_s = monotonic() + gateway.settings.drain_s
+    while gateway.exchanges and monotonic() < until_s and not hurry.is_set():
+        await asyncio.sleep(DRAIN_STEP_S)
+    gateway.end_all("the gateway is shutting down")
+    until_s = monotonic() + LAST_WRITES_S
+    for client in list(gateway.clients):
+        client.close()
+    while gateway.clients and monotonic() < until_s and not hurry.is_set():
+        await asyncio.sleep(DRAIN_STEP_S)
+
+
+async def _serve(settings: GatewaySettings, controller: Controller) -> int:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    _on_signals(lambda: hurry.set() if stop.is_set() else stop.set())
+    try:
+        async with listening(settings, controller) as gateway:
+            print(f"ready http://{_shown(settings.host)}:{gateway.port}", file=sys.stderr, flush=True)
+            await stop.wait()
+            print(f"draining {len(gateway.exchanges)} requests", file=sys.stderr, flush=True)
+            await drain(gateway, hurry)
+    except OSError as error:
+        where = error.filename or f"{settings.host}:{settings.port}"
+        print(f"cannot use {where}: {error.strerror or error}", file=sys.stderr, flush=True)
+        return CANNOT_START
+    return INTERRUPTED if hurry.is_set() else 0
+
+
+def _journal(settings: GatewaySettings, controller: Controller) -> Journal | None:
+    if settings.event_log is None:
+        return None
+    notes = {"started": datetime.now(UTC).isoformat(), "version": __version__, "backends": settings.backends}
+    return Journal(settings.event_log, header(controller, **notes))
+
+
+async def _sweep(gateway: Gateway) -> None:
+    """Look at every connection now and then, for those that fell silent."""
+    while True:
+        due_s = monotonic() + SWEEP_S
+        await asyncio.sleep(SWEEP_S)
+        now_s = monotonic()
+        gateway.metrics.loop_lag_s = max(0.0, now_s - due_s)
+        for exchange in list(gateway.exchanges.values()):
+            exchange.check(now_s)
+        for client in list(gateway.clients):
+            client.check(now_s)
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

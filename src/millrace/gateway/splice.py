@@ -1,0 +1,78 @@
+"""Asks an engine for a stream's usage by splicing bytes into the client's body, which is never re-encoded.
+
+Decoding and encoding a body again would reorder, round or drop what an engine might care about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+SCAN_LIMIT_BYTES = 1 << 20
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_SPACE = b" \t\r\n"
+
+
+def with_usage(body: bytes, *, stream_options: bool) -> bytes | None:
+    """Return the body with `stream_options.include_usage` set to true, every other byte as it was.
+
+    `body` is a valid, non-empty JSON object; `stream_options` says whether it has that field at its top
+    level, as an object or null. None when finding the field would take too long.
+    """
+    if not stream_options:
+        start = body.index(b"{") + 1
+        return b'%b"stream_options":{"include_usage":true},%b' % (body[:start], body[start:])
+    if len(body) > SCAN_LIMIT_BYTES:
+        return None
+    span = _value_span(body, "stream_options", body.index(b"{"))
+    assert span is not None
+    value = body[span[0] : span[1]]
+    return body[: span[0]] + _including_usage(value) + body[span[1] :]
+
+
+def _including_usage(options: bytes) -> bytes:
+    if options == b"null":
+        return b'{"include_usage":true}'
+    span = _value_span(options, "include_usage", 0)
+    if span is not None:
+        return options[: span[0]] + b"true" + options[span[1] :]
+    comma = b"" if not options[1:-1].strip(_SPACE) else b","
+    return b'{"include_usage":true%b%b' % (comma, options[1:])
+
+
+def _value_span(text: bytes, key: str, opening: int) -> tuple[int, int] | None:
+    """Find the value of `key` in the object whose brace is at `opening`; the last one if the key repeats."""
+    found = None
+    for name, start, end in _members(text, opening):
+        if msgspec.json.decode(name, type=str) == key:
+            found = start, end
+    return found
+
+
+def _members(text: bytes, opening: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each member of an object as its key's token and where its value starts and ends."""
+    depth, key, start = 0, b"", -1
+    for match in _TOKEN.finditer(text, opening):
+        token = match[0]
+        if token in b"{[":
+            depth += 1
+        elif depth == 1 and token[:1] == b'"' and start < 0:
+            key = token
+        elif depth == 1 and token == b":":
+            start = match.end()
+        elif depth == 1 and token in b",}":
+            if start >= 0:
+                yield key, *_trimmed(text, start, match.start())
+            start = -1
+        if token in b"}]":
+            depth -= 1
+            if not depth:
+                return
+
+
+def _trimmed(text: bytes, start: int, end: int) -> tuple[int, int]:
+    value = text[start:end]
+    return start + len(value) - len(value.lstrip(_SPACE)), start + len(value.rstrip(_SPACE))
