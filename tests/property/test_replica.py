@@ -13,14 +13,19 @@ from millrace.replica.executor import Chunk, Step, StepResult
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 
-prompts = st.lists(st.integers(0, 1), min_size=1, max_size=14)
+prompts = st.builds(
+    lambda shared, length, own: [shared] * length + own,
+    st.integers(0, 1),
+    st.integers(0, 12),
+    st.lists(st.integers(0, 1), min_size=1, max_size=3),
+)
 limits = st.builds(
     Limits,
     step_tokens=st.integers(1, 20),
     sequences=st.integers(1, 5),
-    kv_blocks=st.integers(2, 12),
-    block_tokens=st.sampled_from([1, 2, 4]),
-    prefix_caching=st.booleans(),
+    kv_blocks=st.integers(5, 12),
+    block_tokens=st.sampled_from([2, 3, 4]),
+    prefix_caching=st.sampled_from([True, True, False]),
 )
 
 
@@ -74,7 +79,11 @@ class Life(RuleBasedStateMachine):
         self.computed: dict[Sequence, tuple[int, int]] = {}
         self.emitted: dict[Sequence, int] = {}
 
-    @rule(prompt=prompts, max_tokens=st.integers(1, 10))
+    @rule(requests=st.lists(st.tuples(prompts, st.integers(1, 16)), min_size=1, max_size=4))
+    def arrive(self, requests: list[tuple[list[int], int]]) -> None:
+        for prompt, max_tokens in requests:
+            self.add(prompt, max_tokens)
+
     def add(self, prompt: list[int], max_tokens: int) -> None:
         sequence = self.engine.sequence(f"s{len(self.engine.tokens)}", prompt, max_tokens)
         kv_tokens = len(prompt) + max_tokens - 1
@@ -97,18 +106,36 @@ class Life(RuleBasedStateMachine):
             self.doomed.append(sequence)
 
     @precondition(lambda self: self.step is None)
+    @rule(iterations=st.integers(1, 8))
+    def run(self, iterations: int) -> None:
+        for _ in range(iterations):
+            self.plan()
+            if self.step:
+                self.commit(set())
+
+    @precondition(lambda self: self.step is None)
     @rule()
     def plan(self) -> None:
+        running, waiting = list(self.replica.running), list(self.replica.waiting)
         self.step = self.replica.plan()
         if self.step is None:
             assert not self.alive
             return
+        self.gave_way_and_came_in(running, waiting)
         chunks = self.step.chunks
         assert self.step.shape == shape_of(chunks)
         assert self.step.shape.tokens <= self.limits.step_tokens
         assert len({chunk.sequence.id for chunk in chunks}) == len(chunks)
         for chunk in chunks:
             self.continues(chunk)
+
+    def gave_way_and_came_in(self, running: list[Sequence], waiting: list[Sequence]) -> None:
+        """Check that the youngest went back to the head of the queue, and that nobody jumped it."""
+        stayed = [sequence for sequence in running if sequence.table]
+        admitted = [sequence for sequence in waiting if sequence.table]
+        assert self.replica.running == stayed + admitted
+        assert list(self.replica.waiting) == running[len(stayed) :] + waiting[len(admitted) :]
+        assert not admitted or stayed == running
 
     def continues(self, chunk: Chunk) -> None:
         """Check that nothing is computed twice or skipped, but for what preemption and the cache explain."""

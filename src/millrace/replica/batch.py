@@ -31,12 +31,17 @@ class Batch:
         self.preemptions = 0
         self.cache_query_tokens = 0
         self.cache_hit_tokens = 0
+        self._preempting = False
         self._stuck_at = -1
 
     @property
     def waiting(self) -> deque[Sequence] | tuple[()]:
-        """The queue; nobody while the KV cache has had no room for its head and nothing has eased since."""
-        return () if self._stuck_at == self.pool.eased else self.queue
+        """The queue, or nobody as long as nobody can be admitted.
+
+        That is in an iteration that preempts, and after the KV cache had no room for one of them until
+        something has eased. So a policy need not ask in vain, and what it asks for is done.
+        """
+        return () if self._preempting or self._stuck_at == self.pool.eased else self.queue
 
     def missing_tokens(self, sequence: SequenceView) -> int:
         """Tokens the sequence would compute if it were admitted now."""
@@ -66,7 +71,7 @@ class Batch:
 
     def admit(self, sequence: Sequence) -> bool:
         """Let a waiting sequence run, with blocks for its whole length, or return False for lack of room."""
-        if self._stuck_at == self.pool.eased or len(self.running) >= self.sequences:
+        if not self.waiting or len(self.running) >= self.sequences:
             return False
         reusable = self._reusable(sequence)
         hits = self.pool.matched(reusable)
@@ -85,10 +90,12 @@ class Batch:
 
     def make_room(self) -> None:
         """Give each running sequence the block its next token lacks, preempting the youngest if need be."""
+        preemptions = self.preemptions
         for sequence in self.short:
             while sequence.table and not self.pool.grow(sequence.table, 1):
                 self._preempt()
         self.short.clear()
+        self._preempting = self.preemptions > preemptions
 
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""
@@ -111,7 +118,6 @@ class Batch:
         self.preemptions += 1
         self.queue.appendleft(sequence)
         self.queued_tokens += sequence.length
-        self._stuck_at = self.pool.eased
 
     def _reusable(self, sequence: Sequence) -> list[int]:
         # The last token is always computed: its logits are what the next one is sampled from.

@@ -191,3 +191,15 @@ def test_a_preempted_sequence_finds_its_own_blocks_but_counts_no_second_hit() ->
     assert step.chunks[0].start == 8
     assert young.cached_tokens == 0
     assert replica.cache_query_tokens == 16
+
+
+def test_who_was_preempted_stays_out_of_that_step_even_if_it_would_fit() -> None:
+    replica = small(kv_blocks=4)
+    old, twin = Sequence("old", 8, max_tokens=5, blocks=[1, 2]), Sequence("twin", 8, 5, blocks=[1, 2])
+    replica.add(old)
+    replica.add(twin)
+    advance(replica)
+    advance(replica)
+    assert ids(replica.waiting) == ["twin"]
+    advance(replica)
+    assert ids(replica.running) == ["old", "twin"]
