@@ -169,7 +169,7 @@ class Controller:
                 continue
             if flight.tried:
                 view = self.state.view(now_s, model, flight.tried)
-            match self.routing.route(chosen, view):
+            match decision := self.routing.route(chosen, view):
                 case Route(replica):
                     yield self._launch(flight, replica)
                 case Reject(why, status):
@@ -177,12 +177,15 @@ class Controller:
                     yield Refuse(chosen.id, why, status)
                 case Hold():
                     return
+                case _:
+                    raise ValueError(f"{self._policy} answered {decision!r}; it must Route, Hold or Reject")
 
     def _launch(self, flight: Flight, replica: str) -> Dispatch:
         known, request = self.state.replicas.get(replica), flight.request
         if known is None or known.phase != "ready" or request.model not in known.spec.models:
-            policy = type(self.routing).__module__
-            raise ValueError(f"{policy} chose {replica!r}, which is no ready replica of {request.model!r}")
+            raise ValueError(
+                f"{self._policy} chose {replica!r}, which is no ready replica of {request.model!r}"
+            )
         self.state.unhold(flight)
         self.state.launch(flight, replica)
         return Dispatch(request.id, replica, flight.attempts)
@@ -204,6 +207,10 @@ class Controller:
     def _retry_after_s(self, request: Request, now_s: float) -> float:
         low_s, high_s = RETRY_AFTER_S
         return max(low_s, min(high_s, self.state.drain_s(request, now_s)))
+
+    @property
+    def _policy(self) -> str:
+        return type(self.routing).__module__
 
     def _sent(self, request_id: str) -> Flight | None:
         """Return the request if a replica is working on it."""
