@@ -181,7 +181,7 @@ class Life(RuleBasedStateMachine):
             return
         if self.step:
             self.commit(set())
-        for _ in range(2000):
+        for _ in range(20_000):
             self.plan()
             if self.step is None:
                 break

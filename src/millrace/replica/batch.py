@@ -71,8 +71,12 @@ class Batch:
 
     def admit(self, sequence: Sequence) -> bool:
         """Let a waiting sequence run, with blocks for its whole length, or return False for lack of room."""
-        if not self.waiting or len(self.running) >= self.sequences:
+        if not self.waiting:
             return False
+        if len(self.running) >= self.sequences:
+            raise ValueError(
+                f"batching admitted {sequence.id!r} beyond the {self.sequences} sequences allowed"
+            )
         reusable = self._reusable(sequence)
         hits = self.pool.matched(reusable)
         table = self.pool.acquire(reusable[:hits], -(-sequence.length // self.block_tokens))
@@ -105,15 +109,14 @@ class Batch:
         sequence.published = full
 
     def release(self, sequence: Sequence) -> None:
-        """Take all blocks from a sequence; what they hold stays findable until their space is needed."""
-        self.publish(sequence)
+        """Take all blocks from a sequence; what was published stays findable until its space is needed."""
         self.pool.release(sequence.table)
 
     def _preempt(self) -> None:
         """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""
         sequence = self.running.pop()
         self.release(sequence)
-        sequence.computed = sequence.published = 0
+        sequence.computed = 0
         sequence.preemptions += 1
         self.preemptions += 1
         self.queue.appendleft(sequence)

@@ -218,6 +218,14 @@ def test_a_policy_that_breaks_the_limits_is_told_so(grants: list[Grant], complai
         replica.plan()
 
 
+def test_a_policy_that_admits_too_many_is_told_so() -> None:
+    replica = Replica(replace(LIMITS, sequences=1), Always([Grant("a", 1), Grant("b", 1)]))
+    replica.add(Sequence("a", 1, 5))
+    replica.add(Sequence("b", 1, 5))
+    with pytest.raises(ValueError, match="admitted 'b' beyond the 1 sequences"):
+        replica.plan()
+
+
 def test_a_policy_may_let_the_replica_rest() -> None:
     replica = Replica(LIMITS, Always([]))
     replica.add(Sequence("a", 20, 5))
