@@ -182,7 +182,7 @@ def test_a_full_queue_turns_the_next_away() -> None:
 def _drained(
     finishes_s: list[float], now_s: float, *, held: int = 2, max_hold_s: float = 30.0
 ) -> float | None:
-    """Let requests finish at these times, `held` more wait; return what the next is told in a full queue."""
+    """Let requests finish at these times and `held` more wait; return what the next one is told."""
     controller = controller_of("a", max_held=held, max_hold_s=max_hold_s)
     for n, finish_s in enumerate(finishes_s):
         arrive(controller, f"f{n}", finish_s)

@@ -1,4 +1,4 @@
-"""A log says from what its controller can be built, replays to the same answers, and names the line that fails."""
+"""A log tells how to build its controller, replays to the same answers, and names the line that fails."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_answer_that_differs_is_reported_with_its_line() -> None:
         (b'{"schema": "millrace.log/1"}', "line 1 is no log header .*missing required field `routing`"),
         (
             b'{"schema": "millrace.log/0", "policy": "old"}',
-            "schema 'millrace.log/0'; this version reads 'millra",
+            "says schema 'millrace.log/0'; this version",
         ),
         (b'{"schema": "millrace.log/2"}', "line 1 says schema 'millrace.log/2'"),
     ],
@@ -102,7 +102,7 @@ def test_a_log_of_a_policy_that_is_gone_is_named() -> None:
     log = _log()
     with pytest.raises(LogError, match="line 1: no routing policy is called 'three_choices'"):
         replay([log[0].replace(b"two_choices", b"three_choices")])
-    with pytest.raises(LogError, match="line 1: .* has no setting 'sead'"):
+    with pytest.raises(LogError, match=r"line 1: .* has no setting 'sead'"):
         replay([log[0].replace(b"seed", b"sead")])
 
 
