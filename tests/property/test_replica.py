@@ -172,6 +172,7 @@ class Life(RuleBasedStateMachine):
         holders = [*running, *(sequence for sequence in self.doomed if sequence.table)]
         self.replica.batch.pool.audit([sequence.table for sequence in holders])
         assert all(len(s.table) * self.limits.block_tokens >= s.computed for s in holders)
+        assert all(s.published == s.computed // self.limits.block_tokens for s in running)
         assert len(running) <= self.limits.sequences
         assert sorted(s.id for s in (*running, *self.replica.waiting)) == sorted(self.alive)
         assert self.replica.queued_tokens == sum(sequence.length for sequence in self.replica.waiting)

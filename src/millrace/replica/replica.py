@@ -20,8 +20,9 @@ from millrace.replica.sequence import Sequence
 class Replica:
     """One model server: `plan` a step, let an executor run it, `commit` what came of it.
 
-    At most one step is in flight. `add` and `abort` may come at any time between the two, also while an
-    executor works on the step in another thread: what it reads and writes is left alone until `commit`.
+    All calls come from one thread, but the executor may run in another: `add` and `abort` may come while a
+    step is in flight, and what it reads and writes is left alone until `commit`. At most one step is in
+    flight. If it cannot be carried out, run it again, or abort its sequences and commit it all the same.
     """
 
     def __init__(self, limits: Limits, batching: BatchingPolicy) -> None:
