@@ -34,6 +34,9 @@ class Delta(Struct, frozen=True):
     tokens: list[int]
     logprobs: list[Logprob]
 
+    def __add__(self, later: Delta) -> Delta:
+        return Delta(self.text + later.text, self.tokens + later.tokens, self.logprobs + later.logprobs)
+
 
 @dataclass(slots=True, eq=False)
 class Generation:

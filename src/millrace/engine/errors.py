@@ -1,0 +1,50 @@
+"""Refusals in the shape of OpenAI's interface: `{"error": {"message", "type", "param", "code"}}`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """A request that is not served, with the HTTP status and what the client is told."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Any] = {
+            "error": {"message": message, "type": type, "param": param, "code": code}
+        }
+
+
+def unknown_model(name: str) -> ApiError:
+    """A name that this engine does not answer to."""
+    message = f"The model {name!r} does not exist here; GET /v1/models lists those that do."
+    return ApiError(message, status=404, param="model", code="model_not_found")
+
+
+def too_long(prompt_tokens: int, max_tokens: int, context_tokens: int, *, param: str) -> ApiError:
+    """A prompt and answer that the context cannot hold."""
+    message = (
+        f"This model's context is {context_tokens} tokens, but {prompt_tokens} in the prompt and "
+        f"{max_tokens} in the answer were asked for; shorten the prompt or lower max_tokens."
+    )
+    return ApiError(message, param=param, code="context_length_exceeded")
+
+
+def overloaded() -> ApiError:
+    """More requests than may wait."""
+    message = "The engine has as many requests waiting as it may; try again later or elsewhere."
+    return ApiError(message, status=503, type="service_unavailable", code="engine_overloaded")
+
+
+def broken() -> ApiError:
+    """The engine has failed and will compute nothing more."""
+    return ApiError("The engine has failed.", status=500, type="api_error", code="engine_failed")

@@ -1,0 +1,118 @@
+"""The engine's heart: plans a step, lets the executor run it, and hands what came of it to who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from millrace.engine.answer import Answer, Part
+from millrace.engine.errors import broken, overloaded
+from millrace.engine.executor import TorchExecutor
+from millrace.engine.generation import Generation
+from millrace.engine.metrics import Metrics
+from millrace.engine.step_log import StepObserver
+from millrace.replica.progress import Progress
+from millrace.replica.replica import Replica
+
+
+@dataclass(slots=True)
+class _Active:
+    generation: Generation
+    answer: Answer
+    index: int
+    arrived_s: float
+    latest_s: float
+
+
+class EngineLoop:
+    """Runs one replica for all requests of a process, all but the executor's work on the event loop."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        executor: TorchExecutor,
+        metrics: Metrics,
+        *,
+        waiting: int,
+        observe: StepObserver,
+    ) -> None:
+        self.replica = replica
+        self.failed = False
+        self._executor, self._metrics = executor, metrics
+        self._waiting, self._observe = waiting, observe
+        self._active: dict[str, _Active] = {}
+        self._retired: list[str] = []
+        self._news = asyncio.Event()
+
+    def submit(self, answer: Answer) -> None:
+        """Let an answer's sequences wait for their turn. ApiError if too many wait, or if it has failed."""
+        if self.failed:
+            raise broken()
+        if len(self.replica.waiting) + len(answer.generations) > self._waiting:
+            raise overloaded()
+        now = time.monotonic()
+        for index, generation in enumerate(answer.generations):
+            self.replica.add(generation.sequence)
+            self._executor.add(generation)
+            self._active[generation.id] = _Active(generation, answer, index, now, now)
+        self._news.set()
+
+    def abort(self, answer: Answer) -> None:
+        """Forget what is unfinished of an answer; its slots and KV blocks are free from the next step on."""
+        now = time.monotonic()
+        for generation in answer.generations:
+            if one := self._active.pop(generation.id, None):
+                self.replica.abort(generation.id)
+                self._retired.append(generation.id)
+                self._metrics.finished("abort", now - one.arrived_s)
+        answer.close()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Step for ever. An executor that raises ends it, and every answer with an error."""
+        with ThreadPoolExecutor(1, "steps") as pool:
+            try:
+                await self._steps(pool)
+            finally:
+                self.failed = True
+                for one in self._active.values():
+                    one.answer.close(broken())
+
+    async def _steps(self, pool: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._retire()
+            step = self.replica.plan()
+            if step is None:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            result = await loop.run_in_executor(pool, self._executor.run, step)
+            self._observe(step, result)
+            self._deliver(self.replica.commit(step, result))
+
+    def _retire(self) -> None:
+        """Forget tokens only between steps: the executor may be reading them."""
+        for retired in self._retired:
+            self._executor.remove(retired)
+        self._retired.clear()
+
+    def _deliver(self, progress: Progress) -> None:
+        now = time.monotonic()
+        ended: dict[str, str] = {end.sequence.id: end.why for end in progress.ended}
+        for sequence in progress.emitted:
+            one, finish = self._active[sequence.id], ended.get(sequence.id)
+            self._measure(one, now)
+            one.answer.push(Part(one.index, one.generation.take(final=finish is not None), finish))
+        for done, why in ended.items():
+            self._metrics.finished(why, now - self._active.pop(done).arrived_s)
+            self._retired.append(done)
+
+    def _measure(self, one: _Active, now: float) -> None:
+        if one.generation.sequence.generated == 1:
+            self._metrics.first_token(one.generation.sequence, now - one.arrived_s)
+        else:
+            self._metrics.next_token(now - one.latest_s)
+        one.latest_s = now

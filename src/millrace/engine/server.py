@@ -1,0 +1,167 @@
+"""The HTTP face of an engine: OpenAI's endpoints, some of vLLM's, and errors that are always JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import TypeVar
+from uuid import uuid4
+
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from millrace import __version__
+from millrace.engine.answer import Answer
+from millrace.engine.errors import ApiError, unknown_model
+from millrace.engine.loop import EngineLoop
+from millrace.engine.metrics import Metrics
+from millrace.engine.prompts import Prompt
+from millrace.engine.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, check, parse
+from millrace.engine.replies import Reply, StreamedReply, json_response
+from millrace.engine.request_id import RequestIds
+from millrace.engine.responses import ChatFormat, CompletionFormat, Envelope, Format
+from millrace.engine.service import Service
+
+Body = TypeVar("Body", bound=Struct)
+
+
+class Api:
+    """The endpoints of one engine."""
+
+    def __init__(self, service: Service, loop: EngineLoop, metrics: Metrics, *, body_bytes: int) -> None:
+        self._service, self._loop, self._metrics = service, loop, metrics
+        self._body_bytes = body_bytes
+        self._created = int(time.time())
+
+    def app(self) -> RequestIds:
+        """The ASGI application."""
+        routes = [
+            Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.model),
+            Route("/tokenize", self.tokenize, methods=["POST"]),
+            Route("/detokenize", self.detokenize, methods=["POST"]),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+            Route("/version", self.version),
+        ]
+        handlers = {ApiError: _refused, HTTPException: _unrouted, Exception: _crashed}
+        return RequestIds(Starlette(routes=routes, exception_handlers=handlers))
+
+    async def completions(self, request: Request) -> Reply:
+        """`POST /v1/completions`"""
+        body = await self._body(request, CompletionBody)
+        check(body)
+        envelope = self._envelope("cmpl", body.model)
+        prompts = await self._service.prompts.of_completion(body.prompt, special=body.add_special_tokens)
+        echo = [self._text(prompt) for prompt in prompts for _ in range(body.choices)] if body.echo else []
+        shown = body.logprobs is not None
+        shape = CompletionFormat(envelope, self._service.tokenizer, logprobs=shown, echo=echo)
+        return self._reply(self._service.complete(body, prompts, envelope.id), shape, body)
+
+    async def chat_completions(self, request: Request) -> Reply:
+        """`POST /v1/chat/completions`"""
+        body = await self._body(request, ChatBody)
+        check(body)
+        envelope = self._envelope("chatcmpl", body.model)
+        values = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
+        prompt = await self._service.prompts.of_chat(
+            body.messages, special=body.add_special_tokens, tools=body.tools, **values
+        )
+        shape = ChatFormat(envelope, self._service.tokenizer, logprobs=bool(body.logprobs))
+        return self._reply(self._service.chat(body, prompt, envelope.id), shape, body)
+
+    async def models(self, request: Request) -> Response:
+        """`GET /v1/models`"""
+        return json_response({"object": "list", "data": [self._card(name) for name in self._service.names]})
+
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/{name}`"""
+        name = request.path_params["name"]
+        if name not in self._service.names:
+            raise unknown_model(name)
+        return json_response(self._card(name))
+
+    async def tokenize(self, request: Request) -> Response:
+        """`POST /tokenize`, as vLLM has it."""
+        body = await self._body(request, TokenizeBody)
+        self._service.check_model(body.model)
+        prompts = self._service.prompts
+        if body.messages is not None:
+            special = bool(body.add_special_tokens)
+            generation = body.add_generation_prompt
+            prompt = await prompts.of_chat(body.messages, special=special, add_generation_prompt=generation)
+        elif body.prompt is not None:
+            prompt = await prompts.of_text(body.prompt, special=body.add_special_tokens is not False)
+        else:
+            raise ApiError("prompt or messages must be given", param="prompt")
+        count, longest = len(prompt.tokens), self._service.context_tokens
+        return json_response({"count": count, "max_model_len": longest, "tokens": prompt.tokens})
+
+    async def detokenize(self, request: Request) -> Response:
+        """`POST /detokenize`, as vLLM has it."""
+        body = await self._body(request, DetokenizeBody)
+        self._service.check_model(body.model)
+        try:
+            return json_response({"prompt": self._service.tokenizer.decode(body.tokens)})
+        except OverflowError as error:
+            raise ApiError("tokens must not be negative", param="tokens") from error
+
+    async def health(self, request: Request) -> Response:
+        """`GET /health`: 200 while the engine computes."""
+        return Response(status_code=503 if self._loop.failed else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        """`GET /metrics` in Prometheus' text format."""
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def version(self, request: Request) -> Response:
+        """`GET /version`"""
+        return json_response({"version": __version__})
+
+    def _envelope(self, kind: str, model: str | None) -> Envelope:
+        return Envelope(f"{kind}-{uuid4().hex}", int(time.time()), self._service.check_model(model))
+
+    def _reply(self, answer: Answer, format: Format, body: CompletionBody | ChatBody) -> Reply:
+        self._loop.submit(answer)
+        if not body.stream:
+            return Reply(self._loop, answer, format, choices=body.choices)
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        return StreamedReply(self._loop, answer, format, choices=body.choices, include_usage=usage)
+
+    async def _body(self, request: Request, kind: type[Body]) -> Body:
+        raw = bytearray()
+        async for piece in request.stream():
+            raw += piece
+            if len(raw) > self._body_bytes:
+                raise ApiError(f"The body is longer than {self._body_bytes} bytes.", status=413)
+        return parse(bytes(raw), kind)
+
+    def _text(self, prompt: Prompt) -> str:
+        return self._service.tokenizer.decode(prompt.tokens) if prompt.text is None else prompt.text
+
+    def _card(self, name: str) -> dict[str, object]:
+        fixed = {"object": "model", "created": self._created, "owned_by": "millrace"}
+        return {"id": name, **fixed, "max_model_len": self._service.context_tokens}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    response = json_response(error.body, error.status)
+    if error.status == 503:
+        response.headers["retry-after"] = "1"
+    return response
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return json_response(ApiError(message).body, error.status_code)
+
+
+async def _crashed(request: Request, error: Exception) -> Response:
+    return json_response(ApiError("The engine made a mistake; see its log.", type="api_error").body, 500)

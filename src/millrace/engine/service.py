@@ -1,0 +1,129 @@
+"""From a request's body to sequences: its prompts, the limits, and the parameters the checkpoint suggests."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from millrace.core.draw import draw
+from millrace.core.replica import Limits
+from millrace.engine.answer import Answer
+from millrace.engine.errors import ApiError, too_long, unknown_model
+from millrace.engine.generation import Ending, Generation, generation
+from millrace.engine.prompts import Prompt, Prompts
+from millrace.engine.protocol import ChatBody, CompletionBody
+from millrace.engine.sampling import Sampling
+from millrace.engine.tokenizer import TextTokenizer
+
+COMPLETION_TOKENS = 16
+_TAKEN_OVER = (
+    "temperature",
+    "top_p",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "min_tokens",
+)
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """One checkpoint as it is served: the names it answers to, and what its sequences have in common."""
+
+    names: tuple[str, ...]
+    prompts: Prompts
+    tokenizer: TextTokenizer
+    sampling: Sampling
+    end_tokens: frozenset[int]
+    vocab: int
+    limits: Limits
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that one sequence may have, prompt and answer together."""
+        return min(self.limits.context_tokens, self.limits.kv_blocks * self.limits.block_tokens + 1)
+
+    def check_model(self, name: str | None) -> str:
+        """The name to answer under; ApiError if it is not ours."""
+        if name is not None and name not in self.names:
+            raise unknown_model(name)
+        return name or self.names[0]
+
+    def complete(self, body: CompletionBody, prompts: Sequence[Prompt], id: str) -> Answer:
+        """Sequences that complete each prompt, `n` times each."""
+        lengths = [
+            self._length(prompt, body.max_tokens, COMPLETION_TOKENS, param="prompt") for prompt in prompts
+        ]
+        return self._answer(body, prompts, lengths, id, logprobs=body.logprobs)
+
+    def chat(self, body: ChatBody, prompt: Prompt, id: str) -> Answer:
+        """`n` sequences that answer a chat, as long as the context allows unless the body says less."""
+        logprobs = (body.top_logprobs or 0) if body.logprobs else None
+        limit = body.max_completion_tokens or body.max_tokens
+        length = self._length(prompt, limit, self.context_tokens, param="messages")
+        return self._answer(body, [prompt], [length], id, logprobs=logprobs)
+
+    def _answer(
+        self,
+        body: CompletionBody | ChatBody,
+        prompts: Sequence[Prompt],
+        lengths: Sequence[int],
+        id: str,
+        *,
+        logprobs: int | None,
+    ) -> Answer:
+        sampling, ending = self._sampling(body, logprobs), self._ending(body)
+        generations: list[Generation] = []
+        for prompt, length in zip(prompts, lengths, strict=True):
+            for choice in range(body.choices):
+                generations.append(
+                    generation(
+                        f"{id}-{len(generations)}",
+                        prompt.tokens,
+                        length,
+                        detokenizer=self.tokenizer.detokenizer(skip_special=body.skip_special_tokens),
+                        block_tokens=self.limits.block_tokens,
+                        sampling=msgspec.structs.replace(sampling, seed=draw(sampling.seed, choice)),
+                        ending=ending,
+                    )
+                )
+        return Answer(generations)
+
+    def _length(self, prompt: Prompt, asked: int | None, default: int, *, param: str) -> int:
+        """Tokens the answer may have: what was asked for, or the default as far as there is room."""
+        if not prompt.tokens:
+            raise ApiError("prompt must have at least one token", param=param)
+        room = self.context_tokens - len(prompt.tokens)
+        if room < (asked or 1):
+            raise too_long(len(prompt.tokens), asked or 1, self.context_tokens, param=param)
+        return asked or min(default, room)
+
+    def _sampling(self, body: CompletionBody | ChatBody, logprobs: int | None) -> Sampling:
+        given: dict[str, Any] = {name: getattr(body, name) for name in _TAKEN_OVER}
+        given["top_k"] = None if body.top_k is None else max(body.top_k, 0)
+        given["seed"] = secrets.randbits(63) if body.seed is None else body.seed
+        given["logit_bias"] = self._logit_bias(body.logit_bias or {})
+        given["logprobs"] = logprobs
+        said = {name: value for name, value in given.items() if value is not None}
+        return msgspec.structs.replace(self.sampling, **said)
+
+    def _logit_bias(self, given: dict[str, float]) -> dict[int, float]:
+        try:
+            biases = {int(token): min(max(bias, -100.0), 100.0) for token, bias in given.items()}
+        except ValueError as error:
+            raise ApiError("logit_bias: keys must be token ids", param="logit_bias") from error
+        if wrong := [token for token in biases if not 0 <= token < self.vocab]:
+            raise ApiError(f"logit_bias: token {wrong[0]} is not below {self.vocab}", param="logit_bias")
+        return biases
+
+    def _ending(self, body: CompletionBody | ChatBody) -> Ending:
+        tokens = frozenset(body.stop_token_ids or ())
+        if not body.ignore_eos:
+            tokens |= self.end_tokens
+        # A token beyond the vocabulary never comes, so it ends nothing.
+        inside = frozenset(token for token in tokens if 0 <= token < self.vocab)
+        return Ending(tokens=inside, strings=body.stops, include_string=body.include_stop_str_in_output)

@@ -1,0 +1,39 @@
+"""Everything an engine process is told when it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from millrace.core.replica import Limits
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    """Settings of one engine. `port` 0 takes a free one; `threads` None leaves the choice to torch.
+
+    `served_names` are the names it answers to, the folder's own name if there are none. `dtype` auto is
+    float32 on a CPU and the checkpoint's own elsewhere. At most `waiting` sequences wait before requests are
+    refused. On SIGTERM, running answers have `drain_s` to finish. `step_log` receives a JSON line per step.
+    """
+
+    model: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    served_names: tuple[str, ...] = ()
+    dtype: Dtype = "auto"
+    device: str = "cpu"
+    threads: int | None = None
+    limits: Limits = Limits()
+    waiting: int = 1024
+    body_bytes: int = 16 << 20
+    drain_s: float = 30.0
+    step_log: Path | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names it answers to, the one it calls itself first."""
+        return self.served_names or (self.model.resolve().name,)

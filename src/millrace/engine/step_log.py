@@ -1,0 +1,28 @@
+"""One line of JSON per step: its shape and the seconds it took, which is what cost models are fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from millrace.replica.executor import Step, StepResult
+
+StepObserver = Callable[[Step, StepResult], None]
+
+
+@contextmanager
+def step_log(path: Path | None) -> Iterator[StepObserver]:
+    """An observer that appends to the file, or ignores every step if there is none."""
+    if path is None:
+        yield lambda step, result: None
+        return
+    with path.open("ab") as file:
+
+        def write(step: Step, result: StepResult) -> None:
+            fields = msgspec.structs.asdict(step.shape) | {"seconds": result.seconds}
+            file.write(msgspec.json.encode(fields) + b"\n")
+
+        yield write
