@@ -1,0 +1,136 @@
+"""The report's tables: policies compared, percentiles, errors, the slowest requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from millrace.bench.report.markup import element, escape
+from millrace.bench.report.metrics import METRICS, REQUESTS, Metric, difference
+from millrace.bench.report.model import PolicyRuns, RunReport
+from millrace.bench.report.units import column_decimals, duration, fixed
+from millrace.core.outcome import Outcome
+from millrace.core.stats import Summary
+
+SLOWEST = 15
+_POINTS = ("min", "mean", "p50", "p75", "p90", "p95", "p99", "max")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, words: int = 2) -> str:
+    """A table of plain text whose first `words` columns are words and the others numbers."""
+    head = element("tr", *(_head(text, i < words) for i, text in enumerate(columns)))
+    body = [element("tr", *(_cell(text, i < words) for i, text in enumerate(row))) for row in rows]
+    return _framed(element("thead", head) + element("tbody", *body), caption)
+
+
+def comparison(report: RunReport) -> str:
+    """Every policy in every world, and below each simulated row how far off it was."""
+    metrics = (REQUESTS, *METRICS)
+    decimals = {m.key: _decimals(m, report) for m in metrics}
+    head = element("tr", _head("policy", True), _head("world", True), *map(_metric_head, metrics))
+    bodies = [element("tbody", *_rows(policy, metrics, decimals)) for policy in report.policies]
+    return _framed(element("thead", head) + "".join(bodies), "Policies compared")
+
+
+def percentiles(report: RunReport) -> str:
+    """Every latency of every run, in milliseconds."""
+    rows = [
+        [label, policy.name, world, *_points(found)]
+        for label, name in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("E2E", "e2e_s"))
+        for policy, world, run in report.runs()
+        if (found := getattr(run.measured, name))
+    ]
+    gaps = [
+        ["token gap", policy.name, world, *_points(run.token_gap_s)]
+        for policy, world, run in report.runs()
+        if run.token_gap_s
+    ]
+    columns = ["latency", "policy", "world", *(f"{point} ms" for point in _POINTS)]
+    return table(columns, rows + gaps, caption="Percentiles of completed requests", words=3)
+
+
+def slowest(policy: PolicyRuns) -> str:
+    """The requests that waited longest for their first token, in the policy's main run."""
+    known = [o for o in policy.main.outcomes if o.ttft_s is not None]
+    worst = sorted(known, key=lambda o: o.ttft_s or 0.0, reverse=True)[:SLOWEST]
+    longest_s = max((o.e2e_s or 0.0 for o in worst), default=0.0) or 1.0
+    columns = ("request", "replica", "due at", "prompt", "cached", "answer", "TTFT", "E2E", "")
+    head = element("tr", *(_head(text, i < 2) for i, text in enumerate(columns)))
+    body = [element("tr", *_slow_cells(o), element("td", _waterfall(o, longest_s))) for o in worst]
+    caption = f"Slowest first tokens: {policy.name}, {policy.main_world}"
+    return _framed(element("thead", head) + element("tbody", *body), caption)
+
+
+def errors(report: RunReport) -> str:
+    """What went wrong, by kind, with an example of each; empty if nothing did."""
+    rows: list[list[str]] = []
+    for policy, world, run in report.runs():
+        bad = [o for o in run.outcomes if o.status != "completed"]
+        counts = Counter((o.status, _kind(o)) for o in bad)
+        for (status, kind), count in counts.most_common():
+            example = next(o for o in bad if (o.status, _kind(o)) == (status, kind))
+            rows.append([policy.name, world, status, example.error or kind, example.id, f"{count:,}"])
+    columns = ("policy", "world", "status", "for example", "request", "requests")
+    return table(columns, rows, caption="Requests without an answer", words=5) if rows else ""
+
+
+def _rows(policy: PolicyRuns, metrics: Sequence[Metric], decimals: dict[str, int]) -> list[str]:
+    rows: list[str] = []
+    for world, run in policy.worlds():
+        name = element("th", escape(policy.name if not rows else ""), scope="row")
+        values = (fixed(m.shown(run.measured), decimals[m.key]) for m in metrics)
+        rows.append(element("tr", name, _cell(world, True), *(_cell(v, False) for v in values)))
+    if policy.live and policy.simulated:
+        texts = [found.text if (found := difference(m, policy)) else "" for m in metrics[1:]]
+        cells = [_cell("", False), *(_cell(text, False) for text in texts)]
+        blank = element("th", scope="row")
+        rows.append(element("tr", blank, _cell("error", True), *cells, class_="error"))
+    return rows
+
+
+def _decimals(metric: Metric, report: RunReport) -> int:
+    if metric is REQUESTS:
+        return 0
+    return column_decimals([metric.shown(run.measured) for _, _, run in report.runs()])
+
+
+def _metric_head(metric: Metric) -> str:
+    unit = element("small", escape(metric.unit))
+    return element("th", escape(f"{metric.group} {metric.label}".strip()), unit, scope="col", class_="number")
+
+
+def _points(found: Summary) -> list[str]:
+    values: list[float | None] = [getattr(found, point) * 1e3 for point in _POINTS]
+    return [fixed(value, column_decimals(values)) for value in values]
+
+
+def _slow_cells(o: Outcome) -> list[str]:
+    numbers = (f"{o.prompt_tokens:,}", f"{o.cached_tokens:,}", f"{o.output_tokens:,}")
+    times = (duration(o.scheduled_s), *numbers, duration(o.ttft_s), duration(o.e2e_s))
+    return [_cell(o.id, True), _cell(o.replica or "", True), *(_cell(text, False) for text in times)]
+
+
+def _waterfall(o: Outcome, longest_s: float) -> str:
+    """Waiting for the first token, then the rest, on one scale for the whole table."""
+    waited, whole = (100 * (s or 0.0) / longest_s for s in (o.ttft_s, o.e2e_s))
+    first = element("rect", width=waited, height=8, class_="wait")
+    rest = element("rect", x=waited, width=max(0.0, whole - waited), height=8, class_="rest")
+    return element("svg", first, rest, viewBox="0 0 100 8", class_="waterfall", aria_hidden="true")
+
+
+def _kind(o: Outcome) -> str:
+    return (o.error or o.status).partition(":")[0]
+
+
+def _framed(inside: str, caption: str) -> str:
+    """Wide tables scroll in a frame of their own, which the keyboard can reach."""
+    whole = element("table", element("caption", escape(caption)), inside)
+    return element("div", whole, class_="frame", tabindex="0", role="region", aria_label=caption)
+
+
+def _head(text: str, words: bool) -> str:
+    return element("th", escape(text), scope="col", class_=None if words else "number")
+
+
+def _cell(text: str, words: bool) -> str:
+    return element("td", escape(text), class_=None if words else "number")

@@ -1,0 +1,66 @@
+"""Numbers as people read them: three digits that matter, a unit always, a real minus sign."""
+
+from __future__ import annotations
+
+from math import floor, log10
+
+NBSP = "\u00a0"
+MINUS = "\u2212"
+MISSING = "\u2013"
+
+
+def duration(seconds: float | None) -> str:
+    """`84 ms`, `1.24 s`, `152 s`; a dash for None."""
+    if seconds is None:
+        return MISSING
+    if abs(seconds) < 0.9995:
+        return f"{significant(seconds * 1e3)}{NBSP}ms"
+    return f"{significant(seconds)}{NBSP}s"
+
+
+def share(ratio: float | None) -> str:
+    """`63 %`, with a decimal below 10 % and above 99 %."""
+    if ratio is None:
+        return MISSING
+    percent = ratio * 100
+    digits = 0 if percent in (0, 100) or 10 <= percent < 99 else 1
+    return f"{percent:.{digits}f}{NBSP}%"
+
+
+def signed_share(ratio: float | None) -> str:
+    """A relative error with its sign: `+5.5 %`."""
+    if ratio is None:
+        return MISSING
+    percent = ratio * 100
+    text = f"{percent:+.1f}" if abs(percent) < 9.95 else f"{percent:+.0f}"
+    return f"{_minus(text)}{NBSP}%"
+
+
+def signed_points(difference: float | None) -> str:
+    """`+1.2 pt`: the difference of two shares, in percentage points."""
+    if difference is None:
+        return MISSING
+    return f"{_minus(f'{difference * 100:+.1f}')}{NBSP}pt"
+
+
+def significant(value: float) -> str:
+    """Three significant digits, no exponent, no trailing point: `0.412`, `8.41`, `84.1`, `841`, `8,412`."""
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - floor(log10(abs(value))))
+    return _minus(f"{value:,.{digits}f}")
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """A number of a column that shows `decimals` everywhere."""
+    return MISSING if value is None else _minus(f"{value:,.{decimals}f}")
+
+
+def column_decimals(values: list[float | None]) -> int:
+    """Return how many decimals a column needs so that its largest value shows three digits."""
+    largest = max((abs(v) for v in values if v is not None), default=0.0)
+    return 2 if largest < 10 else 1 if largest < 100 else 0
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", MINUS)

@@ -1,0 +1,40 @@
+"""What a reader must know before believing the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from millrace.bench.report.model import Run, RunReport
+from millrace.bench.report.units import duration, share
+
+LAG_LIMIT_S = 0.005
+ERROR_LIMIT = 0.01
+SAMPLES_FOR_P99 = 100
+
+
+def warnings(report: RunReport) -> list[str]:
+    """Return one sentence for each reason for doubt."""
+    found = [f"{p.name}, {world}: {doubt}" for p, world, run in report.runs() for doubt in _doubts(run)]
+    return found + list(_mismatches(report))
+
+
+def _doubts(run: Run) -> Iterator[str]:
+    measured = run.measured
+    if run.client_lag_s and run.client_lag_s.p99 > LAG_LIMIT_S:
+        late = duration(run.client_lag_s.p99)
+        yield f"the client itself was late (p99 {late}); latencies include that. Use a quieter machine."
+    for count, what in ((measured.failed, "failed"), (measured.refused, "were refused")):
+        if count > ERROR_LIMIT * measured.requests:
+            yield f"{share(count / measured.requests)} of the requests {what}; latencies are of the others."
+    if measured.cancelled:
+        yield f"{measured.cancelled} requests were cancelled or not sent; the run is not whole."
+    if measured.completed < SAMPLES_FOR_P99:
+        yield f"{measured.completed} completed requests are few; a p99 needs {SAMPLES_FOR_P99} or more."
+
+
+def _mismatches(report: RunReport) -> Iterator[str]:
+    for policy in report.policies:
+        if policy.live and policy.simulated:
+            live, simulated = policy.live.measured.requests, policy.simulated.measured.requests
+            if live != simulated:
+                yield f"{policy.name}: {live} requests live but {simulated} simulated; do not compare them."
