@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-import millrace.data
+from millrace.data import demo_model
 
-FOLDER = Path(millrace.data.__file__).parent / "demo_model"
+FOLDER = demo_model()
 LIMIT_BYTES = 12_000_000
 END, END_OF_TEXT = 3, 0
 # The training script holds this module out by its name. An untrained model has a loss of ln(4096) = 8.3.
