@@ -1,4 +1,4 @@
-"""What one engine iteration costs: the shape of a step, and the protocol that prices it."""
+"""The shape of a step, and the protocol of whatever prices it."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ class CostModel(Protocol):
         """Seconds the iteration takes."""
 
     def step_j(self, shape: StepShape) -> float:
-        """Joules the iteration draws."""
+        """Joules the iteration draws; NaN where the power is not known."""
