@@ -20,13 +20,21 @@ _SCALE: dict[Unit, float] = {"ms": 1e3, "req/s": 1, "tok/s": 1, "%": 100, "": 1}
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One number of a run; `read` gives it in SI units or as a ratio, None where the run has none."""
+    """One number of a run, alone or, in tables, with others under the heading of its group.
+
+    `read` gives it in SI units or as a ratio, and None where the run has none.
+    """
 
     key: str
     group: str
     label: str
     unit: Unit
     read: Callable[[Measured], float | None]
+
+    @property
+    def name(self) -> str:
+        """What it is called outside of a table's header."""
+        return f"{self.group} {self.label}".strip()
 
     def shown(self, measured: Measured) -> float | None:
         """Return the number in its unit."""
@@ -57,13 +65,13 @@ def _latency(name: str, label: str, point: str) -> Metric:
     return Metric(f"{name}_{point}_s", label, point, "ms", read)
 
 
-def _plain(key: str, group: str, label: str, unit: Unit) -> Metric:
-    return Metric(key, group, label, unit, attrgetter(key))
+def _plain(key: str, group: str, unit: Unit) -> Metric:
+    return Metric(key, group, "", unit, attrgetter(key))
 
 
-REQUESTS = _plain("requests", "", "requests", "")
+REQUESTS = _plain("requests", "requests", "")
 METRICS = (
-    _plain("throughput_rps", "done", "", "req/s"),
+    _plain("throughput_rps", "throughput", "req/s"),
     _latency("ttft", "TTFT", "p50"),
     _latency("ttft", "TTFT", "p90"),
     _latency("ttft", "TTFT", "p99"),
@@ -71,8 +79,8 @@ METRICS = (
     _latency("tpot", "TPOT", "p99"),
     _latency("e2e", "E2E", "p50"),
     _latency("e2e", "E2E", "p99"),
-    _plain("cache_hit_ratio", "cache", "hit", "%"),
-    _plain("slo_attainment", "SLO", "met", "%"),
+    _plain("cache_hit_ratio", "cache hit", "%"),
+    _plain("slo_attainment", "SLO met", "%"),
 )
 
 

@@ -24,6 +24,11 @@ from millrace.bench.report.warnings import warnings
 
 _TTFT_P99 = next(metric for metric in METRICS if metric.key == "ttft_p99_s")
 
+_TERMS = (
+    "TTFT: time to the first token. TPOT: time per token after it. E2E: time to the whole answer. "
+    "All count from the moment a request was due, not from when it was sent."
+)
+
 
 def page(report: RunReport) -> str:
     """Return the whole page."""
@@ -43,15 +48,19 @@ def _parts(report: RunReport) -> Iterable[str]:
     yield _header(report)
     yield _warnings(report)
     yield element("div", *(_card(i, p) for i, p in enumerate(report.policies)), class_="cards")
-    yield _section("Policies compared", tables.comparison(report))
+    yield _section("Policies compared", tables.comparison(report), element("p", _TERMS, class_="note"))
     yield _section("Latency", *map(_figure, _latency(report)))
     yield _section("The fleet over time", *map(_figure, _fleet(report)))
-    slow = [_folded(f"{p.name}, {p.main_world}", tables.slowest(p)) for p in report.policies]
-    yield _section("Slowest requests", *slow)
+    yield _section("Slowest requests", element("div", *_slow(report)))
     fine = element("p", "Every request was answered.", class_="note")
     yield _section("Errors", tables.errors(report) or fine)
     yield _section("All percentiles", tables.percentiles(report))
     yield _section("How to make this report again", *_again(report))
+
+
+def _slow(report: RunReport) -> Iterable[str]:
+    for i, policy in enumerate(report.policies):
+        yield _folded(f"{policy.name}, {policy.main_world}", tables.slowest(policy), opened=i == 0)
 
 
 def _latency(report: RunReport) -> Iterable[Figure]:
@@ -62,8 +71,8 @@ def _latency(report: RunReport) -> Iterable[Figure]:
     yield bullets(policies, attrgetter("ttft_s"), title="TTFT", limit_s=slo.ttft_s)
     yield cdf(policies, attrgetter("ttft_s"), title="TTFT", limit_s=slo.ttft_s)
     yield cdf(policies, attrgetter("e2e_s"), title="E2E")
-    if slo.tpot_s is not None:
-        yield bullets(policies, attrgetter("tpot_s"), title="TPOT", limit_s=slo.tpot_s)
+    yield bullets(policies, attrgetter("tpot_s"), title="TPOT", limit_s=slo.tpot_s)
+    yield cdf(policies, attrgetter("tpot_s"), title="TPOT", limit_s=slo.tpot_s)
 
 
 def _fleet(report: RunReport) -> Iterable[Figure]:
@@ -112,7 +121,7 @@ def _card(index: int, policy: PolicyRuns) -> str:
     facts = [("SLO met", share(measured.slo_attainment)), ("cache hit", share(measured.cache_hit_ratio))]
     found = difference(_TTFT_P99, policy)
     if found:
-        facts.append(("simulation", found.text))
+        facts.append(("simulation off by", found.text))
     return element(
         "article",
         element("h3", escape(policy.name)),
@@ -165,5 +174,5 @@ def _section(title: str, *parts: str) -> str:
     return element("section", element("h2", escape(title)), *parts)
 
 
-def _folded(summary: str, inside: str) -> str:
-    return element("details", element("summary", escape(summary)), inside)
+def _folded(summary: str, inside: str, *, opened: bool = False) -> str:
+    return element("details", element("summary", escape(summary)), inside, open="" if opened else None)

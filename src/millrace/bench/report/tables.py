@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from millrace.bench.report.markup import element, escape
 from millrace.bench.report.metrics import METRICS, REQUESTS, Metric, difference
@@ -27,7 +28,7 @@ def comparison(report: RunReport) -> str:
     """Every policy in every world, and below each simulated row how far off it was."""
     metrics = (REQUESTS, *METRICS)
     decimals = {m.key: _decimals(m, report) for m in metrics}
-    head = element("tr", _head("policy", True), _head("world", True), *map(_metric_head, metrics))
+    head = "".join(_metric_heads(metrics))
     bodies = [element("tbody", *_rows(policy, metrics, decimals)) for policy in report.policies]
     return _framed(element("thead", head) + "".join(bodies), "Policies compared")
 
@@ -94,9 +95,19 @@ def _decimals(metric: Metric, report: RunReport) -> int:
     return column_decimals([metric.shown(run.measured) for _, _, run in report.runs()])
 
 
-def _metric_head(metric: Metric) -> str:
-    unit = element("small", escape(metric.unit))
-    return element("th", escape(f"{metric.group} {metric.label}".strip()), unit, scope="col", class_="number")
+def _metric_heads(metrics: Sequence[Metric]) -> Iterable[str]:
+    """Two rows: what metrics have in common, and below it what tells them apart, or their unit."""
+    groups = [list(members) for _, members in groupby(metrics, key=lambda m: m.group)]
+    yield element("tr", element("td", colspan="2"), *map(_group_head, groups))
+    parts = (_head(m.label or m.unit, False) for m in metrics)
+    yield element("tr", _head("policy", True), _head("world", True), *parts)
+
+
+def _group_head(members: Sequence[Metric]) -> str:
+    first, *others = members
+    shape = "group" if others else "number"
+    text = f"{first.group}, {first.unit}" if others else first.group
+    return element("th", escape(text), scope="colgroup", colspan=str(len(members)), class_=shape)
 
 
 def _points(found: Summary) -> list[str]:

@@ -18,6 +18,14 @@ def duration(seconds: float | None) -> str:
     return f"{significant(seconds)}{NBSP}s"
 
 
+def tick(seconds: float) -> str:
+    """A round duration for an axis: `0`, `50 ms`, `2 s`."""
+    if seconds == 0:
+        return "0"
+    value, unit = (seconds * 1e3, "ms") if seconds < 0.9995 else (seconds, "s")
+    return f"{value:g}{NBSP}{unit}"
+
+
 def share(ratio: float | None) -> str:
     """`63 %`, with a decimal below 10 % and above 99 %."""
     if ratio is None:

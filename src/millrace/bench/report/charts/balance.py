@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from millrace.bench.report.charts.figure import Figure, colour, panel, world_legend
-from millrace.bench.report.charts.frame import LEFT_PX, RIGHT_PX, TOP_PX, bar, line, words, y_axis
+from millrace.bench.report.charts.figure import Figure, colour, small_panel, world_legend
+from millrace.bench.report.charts.frame import (
+    LEFT_PX,
+    SMALL_RIGHT_PX,
+    TOP_PX,
+    bar,
+    line,
+    words,
+    y_axis,
+)
 from millrace.bench.report.markup import element
 from millrace.bench.report.model import PolicyRuns, Run, World
 from millrace.bench.report.scale import Scale, linear
@@ -50,7 +58,7 @@ def _panel(
     replicas: Sequence[str],
     y: Scale,
 ) -> str:
-    room_px = (RIGHT_PX - LEFT_PX) / len(replicas)
+    room_px = (SMALL_RIGHT_PX - LEFT_PX) / len(replicas)
     columns = []
     for place, replica in enumerate(replicas):
         middle = LEFT_PX + (place + 0.5) * room_px
@@ -59,10 +67,10 @@ def _panel(
         if len(replicas) <= _NAMED:
             columns.append(words(middle, _BASELINE_PX + 17, replica, "tick", "middle"))
     drawn = element("g", *columns, class_=colour(index))
-    base = line([(LEFT_PX, _BASELINE_PX), (RIGHT_PX, _BASELINE_PX)], "base")
+    base = line([(LEFT_PX, _BASELINE_PX), (SMALL_RIGHT_PX, _BASELINE_PX)], "base")
     label = f"Tokens computed by each replica under {policy.name}"
-    axis = y_axis(y, significant, "tokens", about=3)
-    return panel(axis, drawn, base, height_px=_HEIGHT_PX, label=label, heading=policy.name)
+    axis = y_axis(y, significant, "tokens", about=3, right_px=SMALL_RIGHT_PX)
+    return small_panel(axis, drawn, base, height_px=_HEIGHT_PX, label=label, heading=policy.name)
 
 
 def _column(heights: Sequence[tuple[str, float]], middle: float, width: float) -> str:

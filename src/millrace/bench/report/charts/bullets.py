@@ -9,7 +9,7 @@ from millrace.bench.report.charts.frame import bar, limit_across, words, x_axis
 from millrace.bench.report.markup import element
 from millrace.bench.report.model import PolicyRuns
 from millrace.bench.report.scale import Scale, linear
-from millrace.bench.report.units import duration
+from millrace.bench.report.units import duration, tick
 from millrace.core.outcome import Measured
 from millrace.core.stats import Summary
 
@@ -34,7 +34,7 @@ def bullets(
     if limit_s is not None:
         limit = limit_across(x, limit_s, f"SLO {duration(limit_s)}", top_px=8, bottom_px=bottom_px)
     drawn = _blocks(policies, read, x)
-    axis = x_axis(x, bottom_px, duration, title)
+    axis = x_axis(x, bottom_px, tick, title)
     return Figure(
         title=f"{title} by policy",
         note="The number is the 99th percentile.",

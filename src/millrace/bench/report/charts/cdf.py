@@ -19,7 +19,7 @@ from millrace.bench.report.charts.frame import (
 from millrace.bench.report.markup import element
 from millrace.bench.report.model import PolicyRuns, World
 from millrace.bench.report.scale import Scale, logarithmic
-from millrace.bench.report.units import duration, share
+from millrace.bench.report.units import duration, share, tick
 from millrace.core.outcome import Outcome
 from millrace.core.stats import percentile
 
@@ -40,10 +40,10 @@ def cdf(
     y = Scale(0.0, 1.0, _BASELINE_PX, TOP_PX + 6)
     limit = "" if limit_s is None else _limit(x, limit_s)
     axes = y_axis(y, share, "share of all requests")
-    axes += x_axis(x, _BASELINE_PX, duration, f"{title}, log scale")
+    axes += x_axis(x, _BASELINE_PX, tick, f"{title}, log scale")
     drawn = [curve.draw(x, y) for curve in curves]
     return Figure(
-        title=title,
+        title=f"{title} distribution",
         note="Marks are the medians, 90th and 99th percentiles of completed requests.",
         legend=policy_legend(policies),
         panels=[panel(axes, limit, *drawn, height_px=_HEIGHT_PX, label=f"Distribution of {title} by policy")],

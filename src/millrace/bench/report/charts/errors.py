@@ -10,7 +10,7 @@ from millrace.bench.report.markup import element
 from millrace.bench.report.metrics import METRICS, Metric, difference
 from millrace.bench.report.model import PolicyRuns
 from millrace.bench.report.scale import Scale, linear
-from millrace.bench.report.units import MISSING, fixed, signed_share
+from millrace.bench.report.units import MINUS, MISSING, fixed, share
 
 _NAMES_PX, _TOP_PX, _ROW_PX = 92, 10, 24
 _NEAR = 0.10
@@ -25,10 +25,10 @@ def errors(policies: Sequence[PolicyRuns]) -> Figure | None:
     bottom_px = _TOP_PX + _ROW_PX * len(relative)
     x = _around_zero([_relative(metric, p) or 0.0 for metric in relative for p in both])
     rows = "".join(_row(metric, policies, row, x) for row, metric in enumerate(relative))
-    axis = x_axis(x, bottom_px, signed_share, "simulated relative to live")
+    axis = x_axis(x, bottom_px, _tick, "simulated relative to live")
     return Figure(
         title="Simulated against live",
-        note=f"Right of zero the simulation was too pessimistic; the band is \u00b1{_NEAR:.0%}.",
+        note=f"Right of zero the simulation was too pessimistic; the band is \u00b1{share(_NEAR)}.",
         legend=policy_legend(policies, worlds=False),
         panels=[panel(_band(x, bottom_px), axis, rows, height_px=bottom_px + 42, label="Simulation errors")],
         columns=["metric", "policy", "live", "simulated", "error"],
@@ -46,6 +46,10 @@ def _around_zero(values: Sequence[float]) -> Scale:
     return Scale(-half, half, _NAMES_PX, RIGHT_PX)
 
 
+def _tick(error: float) -> str:
+    return f"{error * 100:+.0f}\u00a0%".replace("-", MINUS) if error else "0"
+
+
 def _band(x: Scale, bottom_px: float) -> str:
     left, right = x.at(-_NEAR), x.at(_NEAR)
     shade = bar(left, _TOP_PX, right - left, bottom_px - _TOP_PX, "band")
@@ -60,7 +64,7 @@ def _row(metric: Metric, policies: Sequence[PolicyRuns], row: int, x: Scale) -> 
         if (error := _relative(metric, policy)) is not None
     ]
     rule = line([(_NAMES_PX, y), (RIGHT_PX, y)], "grid")
-    return words(0, y + 4, f"{metric.group} {metric.label}".strip(), "name") + rule + "".join(marks)
+    return words(0, y + 4, metric.name, "name") + rule + "".join(marks)
 
 
 def _told(metric: Metric, policy: PolicyRuns) -> list[str]:
@@ -69,5 +73,4 @@ def _told(metric: Metric, policy: PolicyRuns) -> list[str]:
     found = difference(metric, policy)
     shown = (fixed(metric.shown(run.measured), 1) for run in (policy.live, policy.simulated))
     values = [f"{text}\u00a0{metric.unit}" for text in shown]
-    name = f"{metric.group} {metric.label}".strip()
-    return [name, policy.name, *values, found.text if found else MISSING]
+    return [metric.name, policy.name, *values, found.text if found else MISSING]

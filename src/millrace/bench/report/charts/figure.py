@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from millrace.bench.report.charts.frame import marker
+from millrace.bench.report.charts.frame import SMALL_WIDTH_PX, WIDTH_PX, marker
 from millrace.bench.report.markup import element, escape
 from millrace.bench.report.model import PolicyRuns
 
-WIDTH_PX = 520
 COLOURS = 6
 
 
@@ -25,11 +24,17 @@ class Figure(Struct, frozen=True, kw_only=True):
     legend: str = ""
 
 
-def panel(*children: str, height_px: float, label: str, heading: str = "") -> str:
-    """One drawing of the standard width; `label` is read out where it cannot be seen."""
-    drawing = element("svg", *children, viewBox=f"0 0 {WIDTH_PX} {height_px:g}", role="img", aria_label=label)
+def panel(*children: str, height_px: float, label: str, heading: str = "", width_px: float = WIDTH_PX) -> str:
+    """One drawing; `label` is read out where it cannot be seen."""
+    view_box = f"0 0 {width_px:g} {height_px:g}"
+    drawing = element("svg", *children, viewBox=view_box, role="img", aria_label=label)
     title = element("h4", escape(heading)) if heading else ""
     return element("div", title, drawing, class_="panel")
+
+
+def small_panel(*children: str, height_px: float, label: str, heading: str) -> str:
+    """One of several drawings in a row."""
+    return panel(*children, height_px=height_px, label=label, heading=heading, width_px=SMALL_WIDTH_PX)
 
 
 def colour(index: int) -> str:

@@ -15,7 +15,9 @@ _CIRCLE, _SQUARE = "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "M-3.5-3.5h7v7h-7z"
 _TRIANGLE, _DIAMOND = "M0-4.5l4.5 8h-9z", "M0-5l5 5l-5 5l-5-5z"
 _MARKS = (_CIRCLE, _SQUARE, _TRIANGLE, _DIAMOND)
 
-LEFT_PX, RIGHT_PX, TOP_PX = 54, 506, 16
+LEFT_PX, TOP_PX = 54, 18
+WIDTH_PX, RIGHT_PX = 520, 506
+SMALL_WIDTH_PX, SMALL_RIGHT_PX = 346, 338
 
 
 def x_axis(scale: Scale, baseline_px: float, text: Text, label: str) -> str:
@@ -29,14 +31,14 @@ def x_axis(scale: Scale, baseline_px: float, text: Text, label: str) -> str:
     return base + marks + _label((scale.start_px + scale.end_px) / 2, baseline_px + 34, label, "middle")
 
 
-def y_axis(scale: Scale, text: Text, label: str, *, about: int = 5) -> str:
+def y_axis(scale: Scale, text: Text, label: str, *, about: int = 5, right_px: float = RIGHT_PX) -> str:
     """Horizontal grid lines with their values, and what is measured above them."""
     lines = "".join(
-        element("path", d=_line([(LEFT_PX, scale.at(v)), (RIGHT_PX, scale.at(v))]), class_="grid")
+        element("path", d=_line([(LEFT_PX, scale.at(v)), (right_px, scale.at(v))]), class_="grid")
         + _tick(LEFT_PX - 7, scale.at(v) + 4, text(v), "end")
         for v in scale.ticks(about)
     )
-    return lines + _label(0, TOP_PX - 5, label, "start")
+    return lines + _label(0, TOP_PX - 9, label, "start")
 
 
 def line(points: Sequence[Point], name: str) -> str:
@@ -82,10 +84,10 @@ def limit_across(scale: Scale, value: float, text: str, *, top_px: float, bottom
     return line([(x, top_px), (x, bottom_px)], "limit") + name
 
 
-def limit_along(scale: Scale, value: float, text: str) -> str:
+def limit_along(scale: Scale, value: float, text: str, *, right_px: float) -> str:
     """A dashed horizontal line at an objective, with its name at its end."""
     y = scale.at(value)
-    return line([(LEFT_PX, y), (RIGHT_PX, y)], "limit") + words(RIGHT_PX, y - 5, text, "limit-name", "end")
+    return line([(LEFT_PX, y), (right_px, y)], "limit") + words(right_px, y - 5, text, "limit-name", "end")
 
 
 def _line(points: Sequence[Point]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from millrace.bench.report.charts.figure import Figure, legend, panel
+from millrace.bench.report.charts.figure import Figure, legend, small_panel
 from millrace.bench.report.charts.frame import (
     LEFT_PX,
-    RIGHT_PX,
+    SMALL_RIGHT_PX,
     TOP_PX,
     Point,
     dots,
@@ -18,7 +18,7 @@ from millrace.bench.report.charts.frame import (
 )
 from millrace.bench.report.model import PolicyRuns, Run
 from millrace.bench.report.scale import Scale, linear, logarithmic
-from millrace.bench.report.units import duration, share, significant
+from millrace.bench.report.units import duration, share, significant, tick
 from millrace.core.outcome import Outcome
 from millrace.core.stats import percentile
 
@@ -32,9 +32,9 @@ def scatter(policies: Sequence[PolicyRuns], *, limit_s: float | None) -> Figure:
     """Draw a panel per policy; of long runs, evenly spaced requests."""
     points = [[o for o in p.main.outcomes if o.ttft_s is not None and o.prompt_tokens] for p in policies]
     every = [o for one in points for o in one]
-    x = linear([o.prompt_tokens for o in every], LEFT_PX + 6, RIGHT_PX)
+    x = linear([o.prompt_tokens for o in every], LEFT_PX + 6, SMALL_RIGHT_PX)
     y = logarithmic([o.ttft_s for o in every if o.ttft_s], _BASELINE_PX, TOP_PX + 6)
-    limit = "" if limit_s is None or not y.low <= limit_s <= y.high else limit_along(y, limit_s, "SLO")
+    limit = _limit(y, limit_s)
     steps = [f"{100 * k // _CLASSES}\u2013{100 * (k + 1) // _CLASSES}\u00a0%" for k in range(_CLASSES)]
     return Figure(
         title="TTFT and prompt length",
@@ -52,11 +52,17 @@ def _panel(policy: PolicyRuns, outcomes: Sequence[Outcome], x: Scale, y: Scale, 
     for o in thinned:
         classes[_class(o)].append((x.at(o.prompt_tokens), y.at(o.ttft_s or y.low)))
     clouds = [dots(points, f"dot d{k}") for k, points in enumerate(classes)]
-    axes = y_axis(y, duration, "TTFT, log scale", about=3)
+    axes = y_axis(y, tick, "TTFT, log scale", about=3, right_px=SMALL_RIGHT_PX)
     axes += x_axis(x, _BASELINE_PX, significant, "prompt tokens")
     label = f"Time to first token against prompt length under {policy.name}"
     heading = f"{policy.name}, {policy.main_world}"
-    return panel(axes, *clouds, limit, height_px=_HEIGHT_PX, label=label, heading=heading)
+    return small_panel(axes, *clouds, limit, height_px=_HEIGHT_PX, label=label, heading=heading)
+
+
+def _limit(y: Scale, limit_s: float | None) -> str:
+    if limit_s is None or not y.low <= limit_s <= y.high:
+        return ""
+    return limit_along(y, limit_s, "SLO", right_px=SMALL_RIGHT_PX)
 
 
 def _class(outcome: Outcome) -> int:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from millrace.bench.report.charts.figure import Figure, colour, panel, world_legend
-from millrace.bench.report.charts.frame import LEFT_PX, RIGHT_PX, TOP_PX, steps, x_axis, y_axis
+from millrace.bench.report.charts.figure import Figure, colour, small_panel, world_legend
+from millrace.bench.report.charts.frame import (
+    LEFT_PX,
+    SMALL_RIGHT_PX,
+    TOP_PX,
+    steps,
+    x_axis,
+    y_axis,
+)
 from millrace.bench.report.markup import element
 from millrace.bench.report.model import PolicyRuns, Run, World
 from millrace.bench.report.scale import Scale, linear
-from millrace.bench.report.units import duration
+from millrace.bench.report.units import duration, tick
 
 _HEIGHT_PX, _BASELINE_PX = 190, 148
 _BINS = 150
@@ -22,7 +29,7 @@ AllSeries = dict[tuple[str, World], Series]
 def timeline(policies: Sequence[PolicyRuns]) -> Figure:
     """Draw, per policy, how many requests were sent (by the schedule) and not ended."""
     series: AllSeries = {(p.name, world): _peaks(run) for p in policies for world, run in p.worlds()}
-    x = linear([t for one in series.values() for t, _ in one], LEFT_PX, RIGHT_PX)
+    x = linear([t for one in series.values() for t, _ in one], LEFT_PX, SMALL_RIGHT_PX)
     y = linear([count for one in series.values() for _, count in one], _BASELINE_PX, TOP_PX + 6)
     return Figure(
         title="Requests in flight",
@@ -61,10 +68,11 @@ def _panel(index: int, policy: PolicyRuns, series: AllSeries, x: Scale, y: Scale
         for world, _ in policy.worlds()
         if series[policy.name, world]
     ]
-    axes = y_axis(y, lambda v: f"{v:g}", "requests", about=3) + x_axis(x, _BASELINE_PX, duration, "time")
+    axes = y_axis(y, lambda count: f"{count:g}", "requests", about=3, right_px=SMALL_RIGHT_PX)
+    axes += x_axis(x, _BASELINE_PX, tick, "time")
     curves = element("g", *drawn, class_=colour(index))
     label = f"Requests in flight over time under {policy.name}"
-    return panel(axes, curves, height_px=_HEIGHT_PX, label=label, heading=policy.name)
+    return small_panel(axes, curves, height_px=_HEIGHT_PX, label=label, heading=policy.name)
 
 
 def _told(run: Run) -> list[str]:
