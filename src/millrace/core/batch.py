@@ -18,6 +18,10 @@ class SequenceView(Protocol):
     @property
     def computed(self) -> int: ...
     @property
+    def generated(self) -> int:
+        """Tokens sampled so far."""
+
+    @property
     def missing(self) -> int:
         """Tokens still to compute before the next one can be sampled; 1 for a sequence that decodes."""
 
@@ -32,7 +36,9 @@ class BatchView(Protocol):
     @property
     def running(self) -> Sequence[SequenceView]: ...
     @property
-    def waiting(self) -> Sequence[SequenceView]: ...
+    def waiting(self) -> Sequence[SequenceView]:
+        """Nobody, as long as nobody could be admitted."""
+
     def missing_tokens(self, sequence: SequenceView) -> int:
         """Tokens to compute if the sequence were admitted now: its length less what the cache holds."""
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from millrace.control.prefixes import SentPrefixes
 from millrace.core.fleet import FleetView, ReplicaView
-from millrace.core.replica import ReplicaSpec
+from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
+from millrace.replica.batch import Batch
+from millrace.replica.sequence import Sequence
 
 
 def request(id: str = "q", **fields: Any) -> Request:
@@ -28,3 +30,15 @@ def replica(id: str, *, sent: tuple[Request, ...] = (), **fields: Any) -> Replic
 def fleet(*replicas: ReplicaView, **fields: Any) -> FleetView:
     """A view of these replicas at time 0."""
     return FleetView(**{"now_s": 0.0, "replicas": replicas, **fields})
+
+
+def batch(running: dict[str, int], waiting: dict[str, int], *, step_tokens: int, sequences: int = 8) -> Batch:
+    """A batch of sequences by the tokens they miss; the running ones that miss a single one decode."""
+    made = Batch(Limits(step_tokens=step_tokens, sequences=sequences))
+    for name, missing in {**running, **waiting}.items():
+        made.enqueue(Sequence(name, prompt_tokens=missing, max_tokens=9))
+    for name, missing in running.items():
+        made.admit(made.known[name])
+        made.known[name].generated = int(missing == 1)
+        made.known[name].computed = made.known[name].generated
+    return made

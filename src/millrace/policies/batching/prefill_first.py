@@ -25,7 +25,7 @@ class Policy:
 def _begun(batch: BatchView) -> list[Grant]:
     grants, left = [], batch.step_tokens
     for sequence in batch.running:
-        if left and sequence.missing > 1:
+        if left and (sequence.missing > 1 or not sequence.generated):
             grants.append(Grant(sequence.id, min(sequence.missing, left)))
             left -= grants[-1].tokens
     return grants

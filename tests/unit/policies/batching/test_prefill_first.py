@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from millrace.core.batch import Grant
-from millrace.core.replica import Limits
 from millrace.policies.batching.prefill_first import Policy
-from millrace.replica.batch import Batch
-from millrace.replica.sequence import Sequence
-
-
-def batch(running: dict[str, int], waiting: dict[str, int], *, step_tokens: int, sequences: int = 8) -> Batch:
-    """A batch of sequences by the tokens they miss; those that miss one decode."""
-    made = Batch(Limits(step_tokens=step_tokens, sequences=sequences))
-    for name, missing in {**running, **waiting}.items():
-        made.enqueue(Sequence(name, prompt_tokens=missing, max_tokens=9))
-    for name in running:
-        made.admit(made.known[name])
-    return made
+from millrace.testing.fakes import batch
 
 
 def test_whole_prompts_are_granted_as_far_as_the_step_goes() -> None:
@@ -47,3 +35,9 @@ def test_decodes_run_when_no_prompt_can() -> None:
 def test_more_decodes_than_tokens_are_served_oldest_first() -> None:
     seen = batch({"a": 1, "b": 1, "c": 1}, {}, step_tokens=2)
     assert Policy().plan(seen) == [Grant("a", 1), Grant("b", 1)]
+
+
+def test_the_last_token_of_a_begun_prompt_is_still_a_prompt() -> None:
+    seen = batch({"d": 1, "begun": 3}, {"b": 9}, step_tokens=10)
+    seen.known["begun"].computed = 2
+    assert Policy().plan(seen) == [Grant("begun", 1)]

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from millrace.core.batch import Grant
-from millrace.core.replica import Limits
 from millrace.policies.batching.split_fuse import Policy
-from millrace.replica.batch import Batch
-from millrace.replica.sequence import Sequence
-
-
-def batch(running: dict[str, int], waiting: dict[str, int], *, step_tokens: int, sequences: int = 8) -> Batch:
-    """A batch of sequences by the tokens they miss; those that miss one decode."""
-    made = Batch(Limits(step_tokens=step_tokens, sequences=sequences))
-    for name, missing in {**running, **waiting}.items():
-        made.enqueue(Sequence(name, prompt_tokens=missing, max_tokens=9))
-    for name in running:
-        made.admit(made.known[name])
-    return made
+from millrace.testing.fakes import batch
 
 
 def test_decodes_come_first_then_begun_prompts_then_waiting_ones() -> None:
