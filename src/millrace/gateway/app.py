@@ -74,9 +74,9 @@ class Gateway:
         """Return the model if some engine serves it: a bounded set, fit for a label."""
         return model if model in self.fleet.catalogue else "unknown"
 
-    def tell(self, event: Event) -> None:
+    def tell(self, *events: Event) -> None:
         """Tell the controller, and do what it says. What happens meanwhile waits for its turn."""
-        self._events.append(event)
+        self._events.extend(events)
         if self._telling:
             return
         self._telling = True
@@ -86,18 +86,19 @@ class Gateway:
                     self._perform(action)
         finally:
             self._telling = False
-        self._set_alarm()
+        due_s = self._controller.next_deadline_s()
+        if due_s != self._alarm_s:
+            self._set_alarm(due_s)
 
     def accept(self, client: ClientConnection, incoming: Incoming) -> None:
         """Answer a request that was read in full, or send it on its way."""
-        path, query = path_of(incoming.target)
+        path, query = (incoming.target, b"") if incoming.target in INFERENCE else path_of(incoming.target)
         kind = INFERENCE.get(path)
         if incoming.fault is not None or kind is None or incoming.method != b"POST":
-            id = self._ids.choose(incoming.noted, self.exchanges)
-            answer_locally(self, client, incoming, path, id.encode())
+            answer_locally(self, client, incoming, path, self._id_for(incoming).encode())
         elif self.draining:
-            id = self._ids.choose(incoming.noted, self.exchanges)
-            client.respond(errors.answer(SHUTTING_DOWN, id.encode(), kind=kind, close=True))
+            request_id = self._id_for(incoming).encode()
+            client.respond(errors.answer(SHUTTING_DOWN, request_id, kind=kind, close=True))
         else:
             self._begin(client, incoming, Wire(path, query, b"".join(incoming.lines), incoming.body), kind)
 
@@ -121,15 +122,14 @@ class Gateway:
             member.engine.close()
 
     def _begin(self, client: ClientConnection, incoming: Incoming, wire: Wire, kind: Kind) -> None:
-        noted = incoming.noted
-        id = self._ids.choose(noted, self.exchanges)
+        noted, request_id = incoming.noted, self._id_for(incoming)
         if noted.get(b"x-stainless-retry-count", b"0") != b"0":
             self.metrics.client_retries += 1
         try:
             asked = describe(
                 incoming.body,
                 kind,
-                id=id,
+                id=request_id,
                 tenant=text_of(noted, b"x-tenant-id"),
                 session=text_of(noted, b"x-session-id"),
                 slo=slo_of(noted),
@@ -138,12 +138,15 @@ class Gateway:
         except InvalidRequestError as error:
             self.metrics.errors["unknown", "400"] += 1
             fault = Fault(400, str(error), error.param)
-            client.respond(errors.answer(fault, id.encode(), kind=kind, close=client.closing))
+            client.respond(errors.answer(fault, request_id.encode(), kind=kind, close=client.closing))
             return
         exchange = Exchange(self, client, kind, asked, wire)
-        self.exchanges[id] = client.current = exchange
+        self.exchanges[request_id] = client.current = exchange
         self.tell(Arrived(self.now_s(), asked.request))
         exchange.wait()
+
+    def _id_for(self, incoming: Incoming) -> str:
+        return self._ids.choose(incoming.noted, self.exchanges)
 
     def _decide(self, event: Event) -> list[Action]:
         try:
@@ -158,9 +161,9 @@ class Gateway:
     def _after_bug(self, event: Event) -> list[Action]:
         if isinstance(event, Reported | Ticked | Cancelled):
             return []
-        id = event.request.id if isinstance(event, Arrived) else event.request_id
-        self._events.append(Cancelled(self.now_s(), id))
-        return [Refuse(id, "the gateway's policy failed", 500)]
+        request_id = event.request.id if isinstance(event, Arrived) else event.request_id
+        self._events.append(Cancelled(self.now_s(), request_id))
+        return [Refuse(request_id, "the gateway's policy failed", 500)]
 
     def _perform(self, action: Action) -> None:
         exchange = self.exchanges.get(action.request_id)
@@ -173,10 +176,7 @@ class Gateway:
         else:
             exchange.refuse(action)
 
-    def _set_alarm(self) -> None:
-        due_s = self._controller.next_deadline_s()
-        if due_s == self._alarm_s:
-            return
+    def _set_alarm(self, due_s: float | None) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_s = due_s

@@ -35,7 +35,7 @@ class Work(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's connection. `closing`: it closes after the answer at hand. `bare`: the client reads no chunks.
+    """One client's connection; `bare` if the client reads no chunks.
 
     A client that closes its half of the connection is taken to be gone, as every SDK means it.
     """
@@ -136,7 +136,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()
 
     def check(self, now_s: float) -> None:
-        """Give up on a client that is silent in the middle of a request, reads nothing, or has been idle long."""
+        """Give up on a client that is silent within a request, reads nothing, or was idle for long."""
         settings, silent_s = self._gateway.settings, now_s - self._since_s
         if self._lingering or self._stalled:
             if silent_s > (LINGER_S if self._lingering else settings.client_timeout_s):
@@ -169,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
             self.write(CONTINUE)
 
     def close(self) -> None:
-        """Close; but let a client that may still be sending read its answer first, which a reset would destroy."""
+        """Close, but first let a client that is still sending read its answer: a reset would destroy it."""
         self._reader.ready.clear()
         self._reader.ended = True
         if self._transport is None or self._lingering:

@@ -1,4 +1,4 @@
-"""Every error a client can meet, in the shape its SDK expects: whole answers, and events inside a broken stream.
+"""Every error a client can meet, in the shape its SDK expects: whole answers, and events in broken streams.
 
 Shapes and headers: the OpenAI and Anthropic API references and what their SDKs act on. SDKs retry 429 and 5xx
 by themselves unless `x-should-retry` and `retry-after-ms` say better, and obey `retry-after` up to 120 s.
@@ -89,18 +89,11 @@ def whole(
 def in_band(message: str, kind: Kind) -> bytes:
     """Return the event that tells a client inside its stream that the rest will not come."""
     if kind == "messages":
-        data = {"type": "error", "error": {"type": "api_error", "message": message}}
-        return b"event: error\ndata: %b\n\n" % encode(data)
-    if kind == "responses":
-        data = {
-            "type": "error",
-            "code": "upstream_error",
-            "message": message,
-            "param": None,
-            "sequence_number": 0,
-        }
-        return b"event: error\ndata: %b\n\n" % encode(data)
+        error: dict[str, Any] = {"type": "api_error", "message": message}
+        return b"event: error\ndata: %b\n\n" % encode({"type": "error", "error": error})
     error = {"message": message, "type": "api_error", "code": "upstream_error", "param": None}
+    if kind == "responses":
+        return b"event: error\ndata: %b\n\n" % encode(error | {"type": "error", "sequence_number": 0})
     return b"data: %b\n\n" % encode({"error": error})
 
 

@@ -11,6 +11,7 @@ from millrace.gateway import errors
 from millrace.gateway.answers import HELD_LIMIT_BYTES, EventStream, HeldAnswer, PassedAnswer
 from millrace.gateway.errors import Fault
 from millrace.gateway.framing import Head
+from millrace.gateway.metrics import Series
 from millrace.gateway.splice import with_usage
 from millrace.gateway.upstream import Engine, EngineConnection
 from millrace.gateway.usage import NO_USAGE, Usage, usage_of
@@ -38,6 +39,7 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_arrived_s",
+        "_failed_by",
         "_fresh",
         "_gateway",
         "_kept",
@@ -69,10 +71,11 @@ class Exchange:
         self._arrived_s = monotonic()
         self._started_s: float | None = None
         self._fresh = True
+        self._failed_by = ""
         self.heard_s = self._arrived_s
         self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
         self._kept: tuple[Head, bytes] | None = None
-        self._series = gateway.metrics.series(gateway.known_model(asked.request.model))
+        self._series: Series | None = None
         self.engine: Engine | None = None
         self.connection: EngineConnection | None = None
 
@@ -91,7 +94,9 @@ class Exchange:
         self._series = self._gateway.metrics.series(self.request.model, engine.id)
         self.connection = engine.send(self, self._request_for(engine))
         self.heard_s = monotonic()
-        if self._fresh:
+        if self._failed_by:
+            self._gateway.metrics.retries[self._failed_by] += 1
+        elif self._fresh:
             self._gateway.metrics.overhead.observe(self.heard_s - self._arrived_s)
 
     def wait(self) -> None:
@@ -135,6 +140,15 @@ class Exchange:
             self._answer = HeldAnswer(self, head)
         return self._answer
 
+    def on_whole(self, head: Head, body: bytes) -> None:
+        """Take a complete answer."""
+        if head.is_event_stream and head.status < 400:
+            answer = self._answer = EventStream(self, head, strip_usage=self._strip_usage)
+            answer.payload(body)
+            answer.end(by_close=False)
+        else:
+            self.held(head, body)
+
     def overflow(self, answer: PassedAnswer) -> None:
         """Let this take the rest of an answer too large to hold."""
         if self.connection is not None:
@@ -142,20 +156,18 @@ class Exchange:
 
     def on_broken(self, reason: str, why: str, *, down: bool = False) -> None:
         """Leave it to the controller where to try again; a client that saw the beginning is told at once."""
-        now_s, id = self._gateway.now_s(), self.request.id
+        now_s, request_id = self._gateway.now_s(), self.request.id
         self.connection = None
         if down and self.engine is not None:
             self._gateway.lost(self.engine)
-        why = f"{self._name()}: {why}"
         if self._answer is not None and self._answer.committed:
             self._end("upstream_failed", 502)
-            self._gateway.tell(Failed(now_s, id, why, retryable=False, replica_down=down))
+            self._gateway.tell(Failed(now_s, request_id, why, retryable=False, replica_down=down))
             self._tell_client(why)
             return
         self._answer = None
-        self._gateway.metrics.retries[reason] += 1
-        self._fresh = False
-        self._gateway.tell(Failed(now_s, id, why, replica_down=down))
+        self._failed_by = reason
+        self._gateway.tell(Failed(now_s, request_id, why, replica_down=down))
 
     def begun(self, now_s: float) -> None:
         """The answer begins to reach the client."""
@@ -164,12 +176,12 @@ class Exchange:
     def first_token(self, now_s: float) -> None:
         """A stream's first token came."""
         self._started_s = now_s
-        self._series.ttft.observe(now_s - self._arrived_s)
+        self._counted().ttft.observe(now_s - self._arrived_s)
         self.begun(now_s)
 
     def gap(self, seconds: float) -> None:
         """A stream's next tokens came this long after the last."""
-        self._series.itl.observe(seconds)
+        self._counted().itl.observe(seconds)
 
     def held(self, head: Head, body: bytes) -> None:
         """A whole answer came: pass it on, or keep it while the controller looks for a better one."""
@@ -177,16 +189,17 @@ class Exchange:
             self._kept = (head, body) if head.is_json else None
             self.on_broken(f"status_{head.status}", f"the engine answered with status {head.status}")
             return
-        if head.status < 400:
-            self.begun(monotonic())
-        self._finish(head.status, usage_of(body) if head.is_json else NO_USAGE, events=0)
+        self._finish(head.status, usage_of(body) if head.is_json else NO_USAGE, begins=head.status < 400)
         self._deliver(head, body)
 
     def finished(self, status: int, usage: Usage, *, events: int = 0, complete: bool = True) -> None:
         """The answer was passed on to its end."""
         if not complete:
             self._gateway.metrics.unfinished_streams += 1
-        self._finish(status, usage, events)
+        tokens = usage.output_tokens or events
+        if self._started_s is not None and tokens > 1:
+            self._counted().tpot.observe((monotonic() - self._started_s) / (tokens - 1))
+        self._finish(status, usage)
         self.client.done()
 
     # What the client does.
@@ -245,28 +258,27 @@ class Exchange:
             close = self.client.closing
             self.client.respond(errors.answer(Fault(503, why), self.wire_id, kind=self.kind, close=close))
 
-    def _finish(self, status: int, usage: Usage, events: int) -> None:
-        now_s = monotonic()
+    def _finish(self, status: int, usage: Usage, *, begins: bool = False) -> None:
+        """Count the answer and tell the controller of its end; of its beginning too if both came at once."""
         self._end(_outcome(status), status if status >= 400 else None)
-        self._series.count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
-        tokens = usage.output_tokens or events
-        if self._started_s is not None and events and tokens > 1:
-            self._series.tpot.observe((now_s - self._started_s) / (tokens - 1))
-        self._gateway.tell(
-            Finished(
-                now_s - self._gateway.origin_s,
-                self.request.id,
-                usage.prompt_tokens,
-                usage.output_tokens,
-                usage.cached_tokens,
-            )
-        )
+        self._counted().count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        now_s, name = self._gateway.now_s(), self.request.id
+        finished = Finished(now_s, name, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        if begins:
+            self._gateway.tell(Started(now_s, name), finished)
+        else:
+            self._gateway.tell(finished)
+
+    def _counted(self) -> Series:
+        if self._series is None:  # never sent anywhere
+            self._series = self._gateway.metrics.series(self._gateway.known_model(self.request.model))
+        return self._series
 
     def _end(self, outcome: str, status: int | None) -> None:
         """Forget the request; whatever comes for it now comes too late."""
         self._drop_connection()
         self._gateway.exchanges.pop(self.request.id, None)
-        self._series.end(outcome, monotonic() - self._arrived_s)
+        self._counted().end(outcome, monotonic() - self._arrived_s)
         if status is not None:
             self._gateway.metrics.errors[self._gateway.known_model(self.request.model), str(status)] += 1
 
@@ -274,9 +286,6 @@ class Exchange:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()
-
-    def _name(self) -> str:
-        return self.engine.id if self.engine is not None else "no replica"
 
 
 def _outcome(status: int) -> str:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 answers of engines, framed by hand: heads, chunks, lengths. Pure, and strict about what it forwards.
+"""HTTP/1.1 answers of engines, framed by hand: heads, chunks, lengths. Pure, and strict.
 
 Source: RFC 9112 sections 2 to 7. A hand parser leaves the bytes of a streamed chunk untouched, which is
 most of what a gateway does all day.
@@ -20,19 +20,23 @@ _HEAD = re.compile(
 )
 _ONE_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 _SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
-_PASSED_AND_NOTED = frozenset((b"content-type", b"content-encoding", b"retry-after"))
-_NOTED = frozenset((b"connection", b"content-length", b"transfer-encoding"))
-_DROPPED = frozenset(
-    (
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"te",
-        b"trailer",
-        b"upgrade",
-        b"x-request-id",
-    )
-)
+
+_NOTE, _PASS = 1, 2
+_USES = {
+    b"content-type": _NOTE | _PASS,
+    b"content-encoding": _NOTE | _PASS,
+    b"retry-after": _NOTE | _PASS,
+    b"connection": _NOTE,
+    b"content-length": _NOTE,
+    b"transfer-encoding": _NOTE,
+    b"keep-alive": 0,
+    b"proxy-connection": 0,
+    b"proxy-authenticate": 0,
+    b"te": 0,
+    b"trailer": 0,
+    b"upgrade": 0,
+    b"x-request-id": 0,
+}
 
 
 class FramingError(ValueError):
@@ -40,7 +44,7 @@ class FramingError(ValueError):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """An answer's head. `fields` are the header lines to pass on, each with its CRLF, hop-by-hop ones left out.
+    """An answer's head. `fields` are the header lines to pass on, each with its CRLF.
 
     `length` is None when the body is chunked or lasts until the connection closes.
     """
@@ -79,49 +83,47 @@ def parse_head(block: bytes) -> Head:
     version, status, reason, fields = match.groups()
     passed, noted = _sort_fields(fields.split(b"\r\n")[1:])
     chunked = b"transfer-encoding" in noted and _is_chunked(noted)
+    length = noted.get(b"content-length")
     return Head(
         status=int(status),
         reason=reason or b"",
         fields=b"".join(passed),
-        length=_length(noted[b"content-length"]) if b"content-length" in noted else None,
+        length=None if length is None else _length(length),
         chunked=chunked,
-        keep_alive=version == b"1" and b"close" not in b",".join(noted.get(b"connection", ())).lower(),
-        content_type=noted[b"content-type"][-1].lower() if b"content-type" in noted else b"",
-        encoded=b"content-encoding" in noted and noted[b"content-encoding"][-1].lower() != b"identity",
+        keep_alive=version == b"1" and b"close" not in noted.get(b"connection", b"").lower(),
+        content_type=noted.get(b"content-type", b"").lower(),
+        encoded=noted.get(b"content-encoding", b"identity").lower() != b"identity",
         retry_after=b"retry-after" in noted,
     )
 
 
-def _sort_fields(lines: list[bytes]) -> tuple[list[bytes], dict[bytes, list[bytes]]]:
+def _sort_fields(lines: list[bytes]) -> tuple[list[bytes], dict[bytes, bytes]]:
     """Split header lines into those to pass on and those with a meaning here (some are both)."""
     passed: list[bytes] = []
-    noted: dict[bytes, list[bytes]] = {}
+    noted: dict[bytes, bytes] = {}
     for line in lines:
         name, _, value = line.partition(b":")
         name = name.lower()
-        if name in _DROPPED:
-            continue
-        if name in _NOTED:
-            noted.setdefault(name, []).append(value.strip())
-            continue
-        if name in _PASSED_AND_NOTED:
-            noted.setdefault(name, []).append(value.strip())
-        passed.append(line + b"\r\n")
+        use = _USES.get(name, _PASS)
+        if use & _NOTE:
+            noted[name] = noted[name] + b"," + value.strip() if name in noted else value.strip()
+        if use & _PASS:
+            passed.append(line + b"\r\n")
     return passed, noted
 
 
-def _is_chunked(noted: dict[bytes, list[bytes]]) -> bool:
+def _is_chunked(noted: dict[bytes, bytes]) -> bool:
     if b"content-length" in noted:
         raise FramingError("both content-length and transfer-encoding")
-    if [coding.lower() for coding in noted[b"transfer-encoding"]] != [b"chunked"]:
+    if noted[b"transfer-encoding"].lower() != b"chunked":
         raise FramingError(f"unsupported transfer-encoding {noted[b'transfer-encoding']!r}")
     return True
 
 
-def _length(lengths: list[bytes]) -> int:
-    if len(set(lengths)) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 15:
-        raise FramingError(f"unusable content-length {lengths!r}")
-    return int(lengths[0])
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 15:
+        raise FramingError(f"unusable content-length {value[:40]!r}")
+    return int(value)
 
 
 class SizedBody:

@@ -1,4 +1,4 @@
-"""Reads the few gauges a router needs from an engine's metrics page by searching bytes: 100 times a parser's speed.
+"""Reads the few gauges a router needs from an engine's metrics page by searching bytes, not by parsing it.
 
 Names are vLLM's, now and before 0.10.
 """
@@ -45,27 +45,20 @@ def _kv_free_tokens(page: bytes) -> int | None:
 
 
 def _values(page: bytes, name: bytes) -> list[float]:
-    """Return a metric's finite values, one per label set."""
-    found = []
+    """Return a metric's usable values, one per label set."""
+    values = []
     for line in _lines(page, name):
-        words = line[line.rfind(b"}") + 1 :].split() if b"}" in line else line[len(name) :].split()
+        words = line[line.rfind(b"}") + 1 :].split()
         try:
             value = float(words[0])
         except (ValueError, IndexError):
             continue
         if 0 <= value < float("inf"):
-            found.append(value)
-    return found
+            values.append(value)
+    return values
 
 
 def _lines(page: bytes, name: bytes) -> list[bytes]:
-    lines, position = [], 0 if page.startswith(name) else page.find(b"\n" + name) + 1
-    while position or page.startswith(name):
-        end = page.find(b"\n", position)
-        line = page[position : end if end >= 0 else len(page)]
-        if line[len(name) : len(name) + 1] in (b"{", b" "):
-            lines.append(line)
-        position = page.find(b"\n" + name, end) + 1 if end >= 0 else 0
-        if not position:
-            break
-    return lines
+    """Return what follows the name on each line that begins with it: labels, value, perhaps a timestamp."""
+    pieces = (b"\n" + page).split(b"\n" + name)[1:]
+    return [piece.partition(b"\n")[0] for piece in pieces if piece[:1] in (b"{", b" ")]

@@ -1,4 +1,4 @@
-"""Looks after the engines: are they up, what do they serve, how loaded are they. Reports it to the controller."""
+"""Asks engines whether they are up, what they serve and how loaded they are, and tells the controller."""
 
 from __future__ import annotations
 

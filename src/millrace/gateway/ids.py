@@ -13,6 +13,7 @@ from millrace.core.request import Slo
 
 NAME_LIMIT = 128
 
+_SLO_FIELDS = frozenset((b"x-llm-d-slo-ttft-ms", b"x-llm-d-slo-tpot-ms", b"x-slo-ttft-ms", b"x-slo-tpot-ms"))
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -20,18 +21,18 @@ class RequestIds:
     """Takes the client's id if it is sane, makes one if not; never the same one twice at a time."""
 
     def __init__(self) -> None:
-        self._process = os.urandom(5).hex()
+        self._made_here = f"req_{time_ns() // 1_000_000:012x}{os.urandom(5).hex()}"
         self._count = count()
 
     def choose(self, noted: dict[bytes, bytes], taken: Container[str]) -> str:
-        """Return an id that sorts by time when made here, and is the client's own (perhaps with a suffix) when not."""
-        wanted = noted.get(b"x-request-id", b"")
-        if not _SANE.fullmatch(wanted):
-            return f"req_{time_ns() // 1_000_000:012x}{self._process}{next(self._count):010x}"
-        id = name = wanted.decode()
-        while id in taken:
-            id = f"{name}-{next(self._count):x}"
-        return id
+        """Return the client's id, with a suffix if taken; without a sane one, an id that sorts by age."""
+        wanted = noted.get(b"x-request-id")
+        if wanted is None or not _SANE.fullmatch(wanted):
+            return f"{self._made_here}{next(self._count):010x}"
+        name = chosen = wanted.decode()
+        while chosen in taken:
+            chosen = f"{name}-{next(self._count):x}"
+        return chosen
 
 
 def text_of(noted: dict[bytes, bytes], field: bytes) -> str | None:
@@ -42,10 +43,10 @@ def text_of(noted: dict[bytes, bytes], field: bytes) -> str | None:
 
 def slo_of(noted: dict[bytes, bytes]) -> Slo:
     """Return what the client's headers ask for (llm-d's names, old and new). Raises InvalidRequestError."""
-    if len(noted) < 3:  # host and content-length at least: most requests promise nothing
+    if _SLO_FIELDS.isdisjoint(noted):
         return NO_SLO
     ttft_s, tpot_s = _seconds(noted, "slo-ttft-ms"), _seconds(noted, "slo-tpot-ms")
-    return NO_SLO if ttft_s is None and tpot_s is None else Slo(ttft_s=ttft_s, tpot_s=tpot_s)
+    return Slo(ttft_s=ttft_s, tpot_s=tpot_s)
 
 
 def _seconds(noted: dict[bytes, bytes], name: str) -> float | None:

@@ -121,7 +121,7 @@ def _alive(gateway: Gateway) -> Reply:
 
 
 def _readiness(gateway: Gateway) -> Reply:
-    phases = {id: member.phase for id, member in gateway.fleet.members.items()}
+    phases = {name: member.phase for name, member in gateway.fleet.members.items()}
     reasons = ["the gateway is shutting down"] if gateway.draining else []
     if not gateway.fleet.ready:
         reasons.append("no replica is ready")
@@ -185,10 +185,10 @@ def gauges(gateway: Gateway) -> list[tuple[str, str, dict[str, float]]]:
     fleet, now_s = gateway.fleet, gateway.now_s()
     sent = Counter(exchange.engine.id if exchange.engine else "" for exchange in gateway.exchanges.values())
     waiting = sent.pop("", 0)
-    running = {f'replica="{id}"': float(sent[id]) for id in fleet.members}
+    running = {f'replica="{name}"': float(sent[name]) for name in fleet.members}
     ages = {
-        f'replica="{id}"': now_s - member.scraped_s
-        for id, member in fleet.members.items()
+        f'replica="{name}"': now_s - member.scraped_s
+        for name, member in fleet.members.items()
         if member.scraped_s is not None
     }
     return [

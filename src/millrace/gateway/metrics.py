@@ -113,7 +113,8 @@ class Metrics:
         for name, help_, attribute in _PER_SERIES:
             yield _heading(name, help_, "histogram")
             for series in list(self._series.values()):
-                yield _histogram(name, series.labels, getattr(series, attribute))
+                if any(getattr(series, attribute).counts):
+                    yield _histogram(name, series.labels, getattr(series, attribute))
         yield _heading("gateway_overhead_seconds", "From a request's last byte to its dispatch", "histogram")
         yield _histogram("gateway_overhead_seconds", "", self.overhead)
         yield from self._counters()
@@ -136,7 +137,7 @@ class Metrics:
         errors = {f'model="{_escaped(m)}",error_code="{c}"': float(n) for (m, c), n in self.errors.items()}
         yield _family("request_error_total", "Errors answered to clients", "counter", errors)
         yield _family(
-            "retry_total", "Attempts that failed before a first byte", "counter", _by("reason", self.retries)
+            "retry_total", "Attempts made because one before failed", "counter", _by("reason", self.retries)
         )
         yield _family("stream_aborted_total", "Answers cut short", "counter", _by("side", self.aborted))
         again = {"": float(self.client_retries)}

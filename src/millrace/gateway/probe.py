@@ -32,6 +32,11 @@ class Probe:
         self._status = head.status
         return self
 
+    def on_whole(self, head: Head, body: bytes) -> None:
+        """Take a complete answer."""
+        self._status, self._body = head.status, body
+        self.end(by_close=False)
+
     def framed(self, data: bytes, start: int) -> None:
         """Take one HTTP chunk."""
         self.payload(data[start:-2])

@@ -92,7 +92,7 @@ class RequestReader:
 
     @property
     def pace(self) -> int:
-        """A number that changes as long as a client keeps up: with each head, and with each piece of a body."""
+        """A number that changes as long as a client keeps up: with every head and piece of a body."""
         return self._messages if self._in_head else -self._progress
 
     @property
@@ -136,11 +136,13 @@ class RequestReader:
     def on_url(self, url: bytes) -> None:
         """Parser callback; a target may come in pieces."""
         self._target += url
-        self._grow_head(len(url))
+        self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Parser callback."""
-        self._grow_head(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            self._stop(_TOO_MUCH_HEAD)
         if not self._in_head:
             return  # a trailer must not pass for a header
         name = name.lower()
@@ -154,8 +156,9 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         """Parser callback: refuse what must not be read on."""
         self._in_head = False
-        self._bare = self._parser.get_http_version() == "1.0"
-        fault = self._head_fault()
+        version = self._parser.get_http_version()
+        self._bare = version == "1.0"
+        fault = self._head_fault(version)
         if fault is not None:
             self._stop(fault)
         if b"expect" in self._noted:
@@ -170,7 +173,7 @@ class RequestReader:
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Parser callback. The parser takes an upgrade for the end, but we read on (see `_without_upgrade`)."""
+        """Parser callback. What the parser takes for the end before an upgrade is none here."""
         if b"upgrade" in self._noted and self._parser.should_upgrade():
             return
         incoming = Incoming(self._parser.get_method(), self._target, self._passed_lines(), self._noted)
@@ -189,27 +192,22 @@ class RequestReader:
         self._bare = False
         self._head_bytes = self._unparsed_bytes = self._body_bytes = 0
 
-    def _grow_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_LIMIT_BYTES:
-            self._stop(_TOO_MUCH_HEAD)
-
     def _stop(self, fault: Fault) -> None:
         self._fault = fault
         raise _RefusedError
 
-    def _head_fault(self) -> Fault | None:
-        noted, version = self._noted, self._parser.get_http_version()
+    def _head_fault(self, version: str) -> Fault | None:
+        noted = self._noted
         if version not in ("1.0", "1.1"):
             return Fault(400, f"HTTP/{version} is not spoken here; use HTTP/1.1")
         if self._parser.get_method() == b"CONNECT":
             return Fault(405, "CONNECT is not offered: this is no proxy")
         if b"," in noted.get(b"host", b"," if version == "1.1" else b""):
             return Fault(400, "the request must name exactly one host")
-        coding = noted.get(b"transfer-encoding", b"chunked")
-        if coding.lower() != b"chunked" or (version == "1.0" and b"transfer-encoding" in noted):
+        coding = noted.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
             return Fault(400, "the only transfer-encoding understood is chunked, in HTTP/1.1")
-        if noted.get(b"expect", b"100-continue").lower() != b"100-continue":
+        if b"expect" in noted and noted[b"expect"].lower() != b"100-continue":
             return Fault(417, "the only expectation met is 100-continue")
         if int(noted.get(b"content-length", 0)) > self._max_body_bytes:
             return self._too_large()
@@ -220,7 +218,9 @@ class RequestReader:
 
     def _passed_lines(self) -> list[bytes]:
         """Leave out the lines that the connection header declares to be for this hop only."""
-        named = {token.strip().lower() for token in self._noted.get(b"connection", b"").split(b",")}
+        if b"connection" not in self._noted:
+            return self._lines
+        named = {token.strip().lower() for token in self._noted[b"connection"].split(b",")}
         if named <= _PLAIN_CONNECTION:
             return self._lines
         return [line for line in self._lines if line.partition(b":")[0].lower() not in named]

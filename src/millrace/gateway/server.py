@@ -30,7 +30,7 @@ INTERRUPTED = 1
 
 
 def run(settings: GatewaySettings, controller: Controller) -> int:
-    """Serve until SIGTERM or SIGINT; return an exit code: 0 after a clean stop, 1 if told twice, 2 if it cannot start."""
+    """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice, 2 if it cannot start."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -40,7 +40,7 @@ def run(settings: GatewaySettings, controller: Controller) -> int:
 
 @asynccontextmanager
 async def listening(settings: GatewaySettings, controller: Controller) -> AsyncIterator[Gateway]:
-    """A gateway that serves while the block runs, its engines examined once. Raises OSError if it cannot listen."""
+    """A gateway that serves while the block runs. Raises OSError if it cannot listen or log."""
     loop = asyncio.get_running_loop()
     journal = _journal(settings, controller)
     gateway = Gateway(settings, controller, journal)
@@ -126,7 +126,7 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415
+        import uvloop
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

@@ -23,7 +23,7 @@ class Backend(Struct, frozen=True):
 
     @classmethod
     def parse(cls, url: str) -> Backend:
-        """Read `http://host:port[/base]`, where a base that ends in `/v1` is a client's. Raises ValueError naming what is wrong."""
+        """Read `http://host:port[/base]`; a base that ends in `/v1` will do. Raises ValueError."""
         parts = urlsplit(url)
         try:
             port = parts.port or 80

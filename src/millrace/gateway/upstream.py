@@ -41,12 +41,15 @@ class Receiver(Protocol):
     def on_head(self, head: Head) -> Answer:
         """Return what takes the body that follows."""
 
+    def on_whole(self, head: Head, body: bytes) -> None:
+        """Take a complete answer that came in one read."""
+
     def on_broken(self, reason: str, why: str, *, down: bool = False) -> None:
         """No more of the answer will come. `reason` is a fixed word; `down`: the engine cannot be reached."""
 
 
 class EngineConnection(asyncio.Protocol):
-    """One connection to an engine, used by one receiver at a time and resting in the engine's pool between."""
+    """One connection to an engine: used by one receiver at a time, resting in a pool between."""
 
     __slots__ = (
         "_body",
@@ -127,7 +130,7 @@ class EngineConnection(asyncio.Protocol):
             self._read_body(body, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the receiver, unless an idle connection went stale under its request: that one is sent again."""
+        """Tell the receiver, but send again what was sent on an idle connection that had gone stale."""
         receiver, answer, body = self._receiver, self.answer, self._body
         self._receiver = self.answer = self._body = None
         self._engine.forget(self)
@@ -167,7 +170,11 @@ class EngineConnection(asyncio.Protocol):
         except FramingError as error:
             self.fail("garbage", f"the engine's answer is malformed: {error}")
             return
-        if head.status >= 200:
+        if head.length == len(rest) and head.status >= 200:
+            self._keep = head.keep_alive
+            self._let_go(clean=True)
+            receiver.on_whole(head, rest)
+        elif head.status >= 200:
             self._keep = head.keep_alive
             body = self._body = body_of(head)
             self.answer = receiver.on_head(head)
@@ -186,10 +193,12 @@ class EngineConnection(asyncio.Protocol):
         if payload and self.answer is not None:
             self.answer.payload(payload)
         if body.done and self.answer is not None:
-            self._finish(self.answer, clean=not body.extra)
+            answer = self.answer
+            self._let_go(clean=not body.extra)
+            answer.end(by_close=False)
 
-    def _finish(self, answer: Answer, *, clean: bool) -> None:
-        """Return to the pool first: the answer's end may well send the next request."""
+    def _let_go(self, *, clean: bool) -> None:
+        """Return to the pool before the answer's end is told, since that may well send the next request."""
         self.resume()
         if self._receiver is not None:
             self._receiver.connection = None
@@ -199,7 +208,6 @@ class EngineConnection(asyncio.Protocol):
             self._engine.rest(self)
         elif self._transport is not None:
             self._transport.close()
-        answer.end(by_close=False)
 
 
 class Engine:

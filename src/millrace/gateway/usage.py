@@ -165,6 +165,6 @@ class EventSieve:
 
 
 def _last_boundary(data: bytes, start: int) -> int:
-    """Return where the last complete event ends, 0 if none does; boundaries before `start` are known absent."""
+    """Return where the last complete event ends, 0 if none does, searching from `start`."""
     lf, crlf, cr = data.rfind(b"\n\n", start), data.rfind(b"\n\r\n", start), data.rfind(b"\r\r", start)
     return max(lf + 2 if lf >= 0 else 0, crlf + 3 if crlf >= 0 else 0, cr + 2 if cr >= 0 else 0)
