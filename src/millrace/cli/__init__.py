@@ -44,7 +44,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code: 0, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
+    """Run the command line; exit 0 if well, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:

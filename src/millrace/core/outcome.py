@@ -49,7 +49,11 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def meets(self, slo: Slo) -> bool:
         """Whether it completed within the objectives; an objective of None is always met."""
-        return self.status == "completed" and _within(self.ttft_s, slo.ttft_s) and _within(self.tpot_s, slo.tpot_s)
+        return (
+            self.status == "completed"
+            and _within(self.ttft_s, slo.ttft_s)
+            and _within(self.tpot_s, slo.tpot_s)
+        )
 
 
 class Measured(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
-"""One line of JSON per step: its shape and the seconds it took, which is what cost models are fitted to."""
+"""One line of JSON per step: its shape, the seconds it took and when it ended; cost models are fitted to it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def step_log(path: Path | None) -> Iterator[StepObserver]:
     with path.open("ab") as file:
 
         def write(step: Step, result: StepResult) -> None:
-            fields = msgspec.structs.asdict(step.shape) | {"seconds": result.seconds}
+            fields = msgspec.structs.asdict(step.shape) | {"seconds": result.seconds, "ended_s": time.monotonic()}
             file.write(msgspec.json.encode(fields) + b"\n")
 
         yield write

@@ -1,0 +1,91 @@
+"""`millrace demo`: a small real fleet, real traffic, two policies, live and simulated, and a report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from millrace.bench.demo import DemoSettings, run_demo
+from millrace.bench.report.files import summary
+from millrace.bench.table import comparison
+from millrace.cli.options import names_of, slo_of
+from millrace.cli.output import EXIT_FAILED, CommandError, put_json, put_table, say, stderr
+from millrace.core.outcome import Outcome
+from millrace.launch import LaunchError
+from millrace.policies import load
+
+DEFAULTS = DemoSettings()
+
+
+def run(
+    out: Annotated[Path, typer.Option(help="Folder for the report and the logs.")] = DEFAULTS.out,
+    engines: Annotated[int, typer.Option(min=1, help="Engines to start, one core each.")] = DEFAULTS.engines,
+    routing: Annotated[str, typer.Option(help="Policies to compare, separated by commas.")] = ",".join(
+        DEFAULTS.routing
+    ),
+    requests: Annotated[
+        int, typer.Option(min=1, help="Requests of the trace to replay.")
+    ] = DEFAULTS.requests,
+    speed: Annotated[float, typer.Option(help="How many times as fast as recorded.")] = DEFAULTS.speed,
+    slo: Annotated[str, typer.Option(help="Objectives of a request.")] = "ttft=500ms,tpot=50ms",
+    seed: Annotated[int, typer.Option(help="Decides the prompts.")] = DEFAULTS.seed,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Start engines and a gateway here, replay real traffic under each policy, live and simulated."""
+    policies = tuple(names_of(routing))
+    for name in policies:
+        load("routing", name)
+    settings = DemoSettings(
+        out=out,
+        engines=engines,
+        routing=policies,
+        requests=requests,
+        speed=speed,
+        slo=slo_of(slo),
+        seed=seed,
+    )
+    with _telling() as told:
+        try:
+            report, written = asyncio.run(run_demo(settings, told))
+        except LaunchError as error:
+            raise CommandError(
+                f"{error}\nIs the engine's extra installed? pip install 'millrace[engine]'"
+            ) from None
+    if as_json:
+        put_json(summary(report))
+    else:
+        put_table(comparison(report))
+    say(f"report  {written.html}\ndata    {written.json}  {written.requests}\nevents  {out}/events-*.jsonl")
+    unanswered = sum(
+        run.measured.requests - run.measured.completed for _, world, run in report.runs() if world == "live"
+    )
+    if unanswered:
+        say(f"{unanswered} requests were not answered; the report lists them")
+        raise typer.Exit(EXIT_FAILED)
+
+
+class _Told:
+    """Progress for a person: lines, and one bar at a time."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(line, markup=False)
+
+    def counting(self, what: str, total: int) -> Callable[[Outcome], None]:
+        task = self._bar.add_task(what, total=total)
+        return lambda _: self._bar.advance(task)
+
+
+@contextmanager
+def _telling() -> Iterator[_Told]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
+        yield _Told(bar)

@@ -1,0 +1,87 @@
+"""`millrace engine`: one embedded engine that serves a Hugging Face checkpoint over OpenAI's API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from millrace.cli.output import CommandError
+from millrace.core.replica import Limits
+from millrace.policies import load
+
+DEMO_NAME = "demo"
+
+
+def run(
+    model: Annotated[
+        str, typer.Option(help="A checkpoint folder, or demo for the model in the box.")
+    ] = DEMO_NAME,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")
+    ] = 8000,
+    served_model_name: Annotated[
+        list[str] | None, typer.Option(help="A name it answers to (repeatable); else the folder's name.")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of weights and cache.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Torch threads; torch chooses if left out.")
+    ] = None,
+    batching: Annotated[str, typer.Option(help="Batching policy; see `millrace policies`.")] = "split_fuse",
+    max_num_seqs: Annotated[int, typer.Option(min=1, help="Sequences in one step.")] = 64,
+    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens in one step.")] = 512,
+    max_model_len: Annotated[int, typer.Option(min=2, help="Tokens one sequence may have.")] = 2048,
+    kv_blocks: Annotated[int, typer.Option(min=1, help="Blocks of KV cache.")] = 2048,
+    block_size: Annotated[int, typer.Option(min=1, help="Tokens in a block.")] = 16,
+    prefix_caching: Annotated[
+        bool, typer.Option(help="Reuse the KV cache of equal prompt beginnings.")
+    ] = True,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get on SIGTERM.")] = 30.0,
+    step_log: Annotated[
+        Path | None, typer.Option(help="Append a JSON line for every step to this file.")
+    ] = None,
+) -> None:
+    """Serve a checkpoint of the Llama, Qwen2 or Qwen3 family."""
+    policy = load("batching", batching)
+    try:
+        from millrace.engine.main import serve
+        from millrace.engine.settings import EngineSettings
+    except ImportError as error:
+        raise CommandError(f"{error.name} is not installed: pip install 'millrace[engine]'", 2) from None
+    limits = Limits(
+        step_tokens=max_num_batched_tokens,
+        sequences=max_num_seqs,
+        kv_blocks=kv_blocks,
+        block_tokens=block_size,
+        context_tokens=max_model_len,
+        prefix_caching=prefix_caching,
+    )
+    settings = EngineSettings(
+        model=model_folder(model),
+        host=host,
+        port=port,
+        served_names=tuple(served_model_name or _own_name(model)),
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        limits=limits,
+        drain_s=drain,
+        step_log=step_log,
+    )
+    raise typer.Exit(serve(settings, policy))
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a checkpoint; `demo` is the one that ships with Millrace."""
+    from millrace.data import demo_model
+
+    return demo_model() if model == DEMO_NAME else Path(model)
+
+
+def _own_name(model: str) -> list[str]:
+    return [DEMO_NAME] if model == DEMO_NAME else []

@@ -1,0 +1,98 @@
+"""`millrace serve`: the gateway in front of engines that run already, or of a small fleet of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from millrace.cli.output import say
+from millrace.control import Controller, ControlSettings
+from millrace.core.replica import ReplicaSpec
+from millrace.gateway import GatewaySettings
+from millrace.gateway import run as run_gateway
+from millrace.launch import Fleet, engine_command, gateway_command
+from millrace.policies import load
+
+DEMO_RUN = Path("millrace-demo")
+
+
+def run(
+    backend: Annotated[
+        list[str] | None, typer.Option(help="An engine, [NAME=]http://HOST:PORT (repeatable).")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Start engines with the demo model and serve those.")
+    ] = False,
+    engines: Annotated[int, typer.Option(min=1, help="How many engines --demo starts.")] = 3,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")
+    ] = 8080,
+    routing: Annotated[str, typer.Option(help="Routing policy; see `millrace policies`.")] = "least_work",
+    queueing: Annotated[str, typer.Option(help="Queueing policy.")] = "fcfs",
+    max_attempts: Annotated[int, typer.Option(help="Replicas a request is tried on.")] = 3,
+    max_held: Annotated[
+        int, typer.Option(help="Requests held per model while no replica can take them.")
+    ] = 1024,
+    max_hold: Annotated[float, typer.Option(help="Seconds a request is held at most.")] = 30.0,
+    specs: Annotated[
+        Path | None, typer.Option(help="JSON file: for a backend, what was bought (see docs/wire.md).")
+    ] = None,
+    event_log: Annotated[
+        Path | None, typer.Option(help="Write every event and decision to this file.")
+    ] = None,
+    scrape: Annotated[float, typer.Option(help="Seconds between two looks at each engine.")] = 1.0,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get on SIGTERM.")] = 30.0,
+    max_body: Annotated[int, typer.Option(help="Bytes a request body may have.")] = 32 << 20,
+) -> None:
+    """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
+    controller = Controller(
+        load("routing", routing),
+        load("queueing", queueing),
+        ControlSettings(max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold),
+    )
+    if demo == bool(backend):
+        raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
+    if demo:
+        raise typer.Exit(asyncio.run(_serve_demo(engines, routing, host, port)))
+    settings = GatewaySettings(
+        backends=tuple(backend or ()),
+        host=host,
+        port=port,
+        specs=_specs(specs),
+        event_log=event_log,
+        scrape_s=scrape,
+        drain_s=drain,
+        max_body_bytes=max_body,
+    )
+    raise typer.Exit(run_gateway(settings, controller))
+
+
+def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
+    if path is None:
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, ReplicaSpec])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+async def _serve_demo(engines: int, routing: str, host: str, port: int) -> int:
+    """Run a small fleet until Ctrl-C."""
+    say(f"starting {engines} engines with the demo model …")
+    gateway = gateway_command(routing=routing, options=("--host", host), port=port)
+    commands = [engine_command("demo") for _ in range(engines)]
+    async with Fleet(engines=commands, gateway=gateway, run_dir=DEMO_RUN) as fleet:
+        say(f"ready {fleet.gateway.url}; logs are in {DEMO_RUN}/. Try:\n")
+        say(_CURL.format(url=fleet.gateway.url))
+        say("\nCtrl-C stops it.")
+        await fleet.ended()
+    return 1
+
+
+_CURL = """  curl {url}/v1/completions -H 'content-type: application/json' \\
+    -d '{{"model": "demo", "prompt": "def read_lines(path):\\n", "max_tokens": 64, "temperature": 0}}'"""
