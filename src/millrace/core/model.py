@@ -26,9 +26,10 @@ class LatentSpec(Struct, frozen=True, kw_only=True):
 class ModelSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model as its `config.json` describes it.
 
-    `ffn` is the width of a dense MLP, `expert_ffn` that of one expert. The first `dense_layers` layers have
-    a dense MLP; in all others `active_experts` of `experts` are chosen for each token, and `shared_experts`
-    serve every token. `weight_bytes_each` and `kv_bytes_each` are bytes per parameter and per cached number.
+    `context_tokens` is the longest sequence it was made for. `ffn` is the width of a dense MLP, `expert_ffn`
+    that of one expert. The first `dense_layers` layers have a dense MLP; in all others `active_experts` of
+    `experts` are chosen for each token, and `shared_experts` serve every token. `weight_bytes_each` and
+    `kv_bytes_each` are bytes per parameter and per cached number.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     head_dim: int
     ffn: int
     vocab: int
+    context_tokens: int
     source: str
     experts: int = 0
     active_experts: int = 0

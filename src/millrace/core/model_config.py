@@ -34,6 +34,7 @@ def from_config(
         head_dim=_count(config, "head_dim", hidden // heads),
         ffn=_count(config, "intermediate_size"),
         vocab=_count(config, "vocab_size"),
+        context_tokens=_count(config, "max_position_embeddings"),
         source=source,
         latent=_latent(config) if kind == "deepseek_v3" else None,
         attention_bias=kind == "qwen2" or bool(config.get("attention_bias")),

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """Return the error that says `name` is no known `what`, lists those there are and picks the nearest."""
     names = sorted(known)
-    near = get_close_matches(name.lower(), names, n=1)
+    begun = [n for n in names if name and n.startswith(name.lower())]
+    near = begun or get_close_matches(name.lower(), names, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"unknown {what} {name!r}; {meant}There are {', '.join(names)}")
+    return ValueError(f"unknown {what} {name!r}; {meant}known: {', '.join(names)}")

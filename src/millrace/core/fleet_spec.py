@@ -1,0 +1,180 @@
+"""Fleets described in a line: `8x a100-80g llama-3-8b, 2x h100 llama-3-70b tp=4 price=2.5`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from millrace.core.catalogue import DEVICES, MODELS
+from millrace.core.cost import CostModel, Roofline, StepShape
+from millrace.core.cost.roofline import check_tensor_parallel
+from millrace.core.device import DeviceSpec
+from millrace.core.memory import kv_blocks
+from millrace.core.model import ModelSpec
+from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.suggest import unknown
+
+# What `decode_step_s` predicts: a step of a moderately loaded chat server.
+TYPICAL_SEQUENCES = 32
+TYPICAL_CONTEXT_TOKENS = 1024
+
+OPTIONS = (
+    "tp",
+    "price",
+    "prefix_caching",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_model_len",
+    "block_size",
+    "kv_blocks",
+)
+
+T = TypeVar("T")
+_GROUP = re.compile(r"(?:(\d+)\s*x\s*)?(?!\d+x?\s)([^\s=]+)\s+([^\s=]+)((?:\s+\S+)*)")
+
+
+class FleetGroup(Struct, frozen=True, kw_only=True):
+    """`count` equal replicas of `tensor_parallel` devices; `price_per_h` is in dollars for one device."""
+
+    count: int
+    device: DeviceSpec
+    model: ModelSpec
+    tensor_parallel: int
+    limits: Limits
+    price_per_h: float | None
+
+    @property
+    def roofline(self) -> Roofline:
+        """The price of a replica's steps by its data sheet."""
+        return Roofline(self.model, self.device, tensor_parallel=self.tensor_parallel)
+
+    def replica_spec(self, cost: CostModel | None = None) -> ReplicaSpec:
+        """Describe a replica to the fleet, its speeds predicted by `cost`, or else by the roofline."""
+        cost = cost or self.roofline
+        price = self.price_per_h
+        return ReplicaSpec(
+            models=(self.model.name,),
+            device=self.device.name,
+            tensor_parallel=self.tensor_parallel,
+            limits=self.limits,
+            prefill_tokens_per_s=_prefill_tokens_per_s(cost, self.limits),
+            decode_step_s=_decode_step_s(cost, self.limits),
+            price_per_h=None if price is None else price * self.tensor_parallel,
+        )
+
+
+def parse_fleet(
+    text: str, *, devices: Mapping[str, DeviceSpec] = DEVICES, models: Mapping[str, ModelSpec] = MODELS
+) -> tuple[FleetGroup, ...]:
+    """Read groups of `COUNTx DEVICE MODEL [OPTION=VALUE ...]`, separated by `,` or `+`.
+
+    Options are tp (devices per replica), price (dollars an hour for one device), prefix_caching (on or off)
+    and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len, block_size and kv_blocks; without
+    kv_blocks, as many are taken as fit, and without max_model_len the model's own up to 8,192.
+    Raises ValueError, naming the part that is wrong and the fix.
+    """
+    return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
+
+
+def members(groups: Sequence[FleetGroup]) -> list[tuple[str, FleetGroup]]:
+    """Name every replica, `r0`, `r1` and so on, padded so that ids sort as they count; return its group."""
+    return _numbered([group for group in groups for _ in range(group.count)])
+
+
+def expand(groups: Sequence[FleetGroup]) -> dict[str, ReplicaSpec]:
+    """Describe every replica by id, its speeds predicted by the roofline."""
+    return dict(_numbered([spec for group in groups for spec in [group.replica_spec()] * group.count]))
+
+
+def _numbered(replicas: list[T]) -> list[tuple[str, T]]:
+    width = len(str(len(replicas) - 1))
+    return [(f"r{index:0{width}d}", replica) for index, replica in enumerate(replicas)]
+
+
+def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, ModelSpec]) -> FleetGroup:
+    found = _GROUP.fullmatch(text)
+    if not found:
+        raise ValueError(f"cannot read the fleet {text!r}; write it like '8x a100-80g llama-3-8b tp=2'")
+    count, device_name, model_name, options_text = found.groups()
+    device, model = _named("device", device_name, devices), _named("model", model_name, models)
+    options = _options(options_text)
+    tensor_parallel = _whole(options, "tp", 1)
+    check_tensor_parallel(model, device, tensor_parallel)
+    return FleetGroup(
+        count=_whole({"count": count or "1"}, "count", 1),
+        device=device,
+        model=model,
+        tensor_parallel=tensor_parallel,
+        limits=_limits(options, model, device, tensor_parallel),
+        price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
+    )
+
+
+def _named(what: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        raise unknown(what, name, known)
+    return known[name]
+
+
+def _options(text: str) -> dict[str, str]:
+    options = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if name not in OPTIONS:
+            raise unknown("fleet option", name, OPTIONS)
+        if not equals:
+            raise ValueError(f"{name} has no value; write it like {name}=1")
+        options[name] = value
+    return options
+
+
+def _limits(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec, tensor_parallel: int) -> Limits:
+    default = Limits()
+    limits = Limits(
+        step_tokens=_whole(options, "max_num_batched_tokens", default.step_tokens),
+        sequences=_whole(options, "max_num_seqs", default.sequences),
+        block_tokens=_whole(options, "block_size", default.block_tokens),
+        context_tokens=_whole(options, "max_model_len", min(default.context_tokens, model.context_tokens)),
+        prefix_caching=_switch(options, "prefix_caching", default.prefix_caching),
+    )
+    fitting = 0 if "kv_blocks" in options else kv_blocks(model, device, tensor_parallel, limits)
+    return replace(limits, kv_blocks=_whole(options, "kv_blocks", fitting))
+
+
+def _whole(options: Mapping[str, str], name: str, default: int) -> int:
+    text = options.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{name} is {text!r}; write a whole number of at least 1")
+    return int(text)
+
+
+def _switch(options: Mapping[str, str], name: str, default: bool) -> bool:
+    text = options.get(name, "on" if default else "off")
+    if text not in ("on", "off"):
+        raise ValueError(f"{name} is {text!r}; write on or off")
+    return text == "on"
+
+
+def _dollars(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        raise ValueError(f"price is {text!r}; write dollars an hour for one device, like 2.5")
+    return float(text)
+
+
+def _prefill_tokens_per_s(cost: CostModel, limits: Limits) -> float:
+    """Tokens a second of a prompt that fills whole steps by itself."""
+    tokens = limits.step_tokens
+    pairs = tokens * (tokens + 1) // 2
+    return tokens / cost.step_s(StepShape(prefills=1, prefill_tokens=tokens, prefill_attended_tokens=pairs))
+
+
+def _decode_step_s(cost: CostModel, limits: Limits) -> float:
+    """Seconds of a step of a moderately loaded server."""
+    n = min(TYPICAL_SEQUENCES, limits.sequences)
+    return cost.step_s(StepShape(decodes=n, decode_context_tokens=n * TYPICAL_CONTEXT_TOKENS, emits=n))
