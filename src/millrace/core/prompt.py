@@ -47,7 +47,7 @@ class Measure(Struct, frozen=True, kw_only=True):
     """
 
     bytes_per_token: float = 4.0
-    block_bytes: int = 1024
+    block_bytes: int = 512
     hashed_blocks: int = 64
     max_tokens: int = 512
 
@@ -88,7 +88,7 @@ class _Fields(Struct):
     system: Raw = Raw()
     tools: Raw = Raw()
     stream: bool | None = None
-    stream_options: _StreamOptions | None | msgspec.UnsetType = msgspec.UNSET
+    stream_options: _StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     max_output_tokens: Count | None = None
@@ -117,16 +117,17 @@ def describe(
     """
     fields = _fields(body)
     prompt = _prompt(fields, kind)
+    tokens, block_tokens = _count_tokens(prompt, measure)
     options = fields.stream_options
     request = Request(
         id=id,
         model=fields.model,
-        prompt_tokens=_count_tokens(prompt, measure),
+        prompt_tokens=tokens,
         max_tokens=0 if kind == "embedding" else _max_tokens(fields, measure),
         tenant=tenant or fields.user or "default",
         session=session or fields.session_id or fields.prompt_cache_key,
         blocks=chain_bytes(_cached_text(fields, prompt), measure.block_bytes, limit=measure.hashed_blocks),
-        block_tokens=measure.block_tokens,
+        block_tokens=block_tokens,
         priority=fields.priority or 0,
         slo=slo,
     )
@@ -178,10 +179,12 @@ def _cached_text(fields: _Fields, prompt: bytes) -> bytes:
     return b"%b\n%b%b%b" % (fields.model.encode(), bytes(fields.tools), bytes(fields.system), prompt)
 
 
-def _count_tokens(prompt: bytes, measure: Measure) -> int:
-    if _TOKEN_IDS.match(prompt) and prompt[:1] == b"[":
-        return prompt.count(b",") + 1
-    return max(1, round(len(prompt) / measure.bytes_per_token))
+def _count_tokens(prompt: bytes, measure: Measure) -> tuple[int, int]:
+    """Return the tokens of a prompt and of one of its blocks: counted if they came as ids, else estimated."""
+    if prompt[:1] == b"[" and _TOKEN_IDS.match(prompt):
+        tokens = prompt.count(b",") + 1
+        return tokens, max(1, round(measure.block_bytes * tokens / len(prompt)))
+    return max(1, round(len(prompt) / measure.bytes_per_token)), measure.block_tokens
 
 
 def _max_tokens(fields: _Fields, measure: Measure) -> int:

@@ -82,7 +82,7 @@ class PassedAnswer:
         if not self.committed:
             self.committed = True
             self._exchange.begun(now)
-            data = _opening(self._exchange, self._head, self._framing()) + data
+            data = self._exchange.opening(self._head, self._framing()) + data
         self._exchange.client.write(data)
 
     def end(self, *, by_close: bool) -> None:
@@ -172,15 +172,4 @@ class EventStream:
             fields += b"cache-control: no-cache\r\n"
         self.committed = True
         self._write = self._exchange.client.write
-        self._write(_opening(self._exchange, self._head, fields + b"x-accel-buffering: no\r\n") + data)
-
-
-def _opening(exchange: Exchange, head: Head, fields: bytes) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%b\r\n" % (
-        head.status,
-        head.reason,
-        head.fields,
-        exchange.wire_id,
-        fields,
-        b"connection: close\r\n" if exchange.client.closing else b"",
-    )
+        self._write(self._exchange.opening(self._head, fields + b"x-accel-buffering: no\r\n") + data)

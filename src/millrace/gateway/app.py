@@ -12,7 +12,7 @@ from millrace.core.prompt import InvalidRequestError, Kind, describe
 from millrace.gateway import errors
 from millrace.gateway.client import ClientConnection
 from millrace.gateway.errors import Fault
-from millrace.gateway.exchange import Exchange, Wire
+from millrace.gateway.exchange import Exchange
 from millrace.gateway.fleet import Fleet
 from millrace.gateway.ids import RequestIds, slo_of, text_of
 from millrace.gateway.journal import Journal
@@ -21,6 +21,7 @@ from millrace.gateway.metrics import Metrics
 from millrace.gateway.request import Incoming
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.upstream import Engine
+from millrace.gateway.wire import Wire
 
 INFERENCE: dict[bytes, Kind] = {
     b"/v1/chat/completions": "chat",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from millrace.core.event import Cancelled, Failed, Finished, Refuse, Started
 from millrace.core.prompt import Asked, Kind
@@ -15,6 +15,7 @@ from millrace.gateway.metrics import Series
 from millrace.gateway.splice import with_usage
 from millrace.gateway.upstream import Engine, EngineConnection
 from millrace.gateway.usage import NO_USAGE, Usage, usage_of
+from millrace.gateway.wire import Wire
 
 if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 
 MOVED_ON = frozenset((500, 502, 503))
 USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
-
-
-class Wire(NamedTuple):
-    """What is sent to an engine: where, which header lines, and the body."""
-
-    target: bytes
-    query: bytes
-    fields: bytes
-    body: bytes
 
 
 class Exchange:
@@ -92,7 +84,7 @@ class Exchange:
         self._kept = None
         self.engine = engine
         self._series = self._gateway.metrics.series(self.request.model, engine.id)
-        self.connection = engine.send(self, self._request_for(engine))
+        self.connection = engine.send(self, self._wire.to(engine, self.wire_id))
         self.heard_s = monotonic()
         if self._failed_by:
             self._gateway.metrics.retries[self._failed_by] += 1
@@ -179,6 +171,12 @@ class Exchange:
         self._counted().ttft.observe(now_s - self._arrived_s)
         self.begun(now_s)
 
+    def opening(self, head: Head, fields: bytes) -> bytes:
+        """Return the head of an answer whose body follows bit by bit; `fields` say how it is framed."""
+        close = b"connection: close\r\n" if self.client.closing else b""
+        ours = b"x-request-id: %b\r\n%b%b%b" % (self.wire_id, self._replica_field(), fields, close)
+        return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (head.status, head.reason, head.fields, ours)
+
     def gap(self, seconds: float) -> None:
         """A stream's next tokens came this long after the last."""
         self._counted().itl.observe(seconds)
@@ -231,22 +229,12 @@ class Exchange:
         if now_s - self.heard_s > limit_s:
             connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
-    def _request_for(self, engine: Engine) -> bytes:
-        target, query, fields, body = self._wire
-        line = engine.request_line(b"POST", target, query)
-        return b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            line,
-            fields,
-            self.wire_id,
-            len(body),
-            body,
-        )
-
     def _deliver(self, head: Head, body: bytes) -> None:
-        close, reason = self.client.closing, head.reason
-        self.client.respond(
-            errors.whole(head.status, head.fields, body, self.wire_id, close=close, reason=reason)
-        )
+        close, reason, fields = self.client.closing, head.reason, head.fields + self._replica_field()
+        self.client.respond(errors.whole(head.status, fields, body, self.wire_id, close=close, reason=reason))
+
+    def _replica_field(self) -> bytes:
+        return self.engine.answer_field if self.engine is not None else b""
 
     def _tell_client(self, why: str) -> None:
         answer = self._answer

@@ -33,9 +33,11 @@ class Fleet:
     def __init__(self, settings: GatewaySettings) -> None:
         self.members: dict[str, Member] = {}
         self.catalogue: dict[str, dict[str, Any]] = {}
-        for url in settings.backends:
-            engine = Engine(Backend.parse(url), connect_timeout_s=settings.connect_timeout_s)
-            spec = replace(settings.specs.get(url, NOTHING_KNOWN), models=())
+        for text in settings.backends:
+            backend = Backend.parse(text)
+            engine = Engine(backend, connect_timeout_s=settings.connect_timeout_s)
+            bought = settings.specs.get(text) or settings.specs.get(backend.id, NOTHING_KNOWN)
+            spec = replace(bought, models=())
             self.members[engine.id] = Member(engine, spec)
 
     @property

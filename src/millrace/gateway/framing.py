@@ -36,6 +36,7 @@ _USES = {
     b"trailer": 0,
     b"upgrade": 0,
     b"x-request-id": 0,
+    b"x-millrace-replica": 0,
 }
 
 

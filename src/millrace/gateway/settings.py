@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,9 +13,12 @@ from millrace.core.replica import ReplicaSpec
 
 MEASURE = Measure()
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_URL = re.compile(r"[\x21-\x7e]+")
+
 
 class Backend(Struct, frozen=True):
-    """Where an engine listens; `id` names its replica in events and metrics."""
+    """Where an engine listens; `id` names its replica in events, metrics and answers."""
 
     id: str
     host: str
@@ -22,32 +26,44 @@ class Backend(Struct, frozen=True):
     base: str
 
     @classmethod
-    def parse(cls, url: str) -> Backend:
-        """Read `http://host:port[/base]`; a base that ends in `/v1` will do. Raises ValueError."""
+    def parse(cls, text: str) -> Backend:
+        """Read `[NAME=]http://HOST:PORT[/BASE]`; a base that ends in `/v1` will do. Raises ValueError."""
+        name, url = _named(text)
         parts = urlsplit(url)
         try:
             port = parts.port or 80
         except ValueError:
-            raise ValueError(f"backends: {url!r} has no usable port") from None
+            raise ValueError(f"backends: {text!r} has no usable port") from None
         if parts.scheme != "http" or not parts.hostname or parts.username or parts.query or parts.fragment:
-            raise ValueError(f"backends: {url!r} must look like http://host:port or http://host:port/base")
-        if not url.isascii() or not url.isprintable() or " " in url:
-            raise ValueError(f"backends: {url!r} holds characters no URL may hold")
+            raise ValueError(f"backends: {text!r} must look like http://host:port or http://host:port/base")
         base = parts.path.rstrip("/").removesuffix("/v1")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        return cls(f"{host}:{port}{base}", parts.hostname, port, base)
+        backend = cls("", parts.hostname, port, base)
+        return cls(name or backend.authority + base, parts.hostname, port, base)
 
     @property
     def authority(self) -> str:
         """The value of the host header."""
-        return self.id.removesuffix(self.base)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, url = text.partition("=")
+    if not equals or "/" in name:
+        name, url = "", text
+    if equals and name and not _NAME.fullmatch(name):
+        raise ValueError(f"backends: {name!r} is no name; use letters, digits, dots, dashes and underscores")
+    if not _URL.fullmatch(url):
+        raise ValueError(f"backends: {text!r} must look like http://host:port or http://host:port/base")
+    return name, url
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
     """What the gateway listens on, in front of which engines, and how patient it is.
 
-    `specs` says of a backend (by its URL) what was bought, for policies that predict; the models it serves
-    are learned from the engine. `port` 0 takes any free one. Clients get `client_timeout_s` to send a head
+    `backends` are `[NAME=]http://HOST:PORT[/BASE]`; without a name a replica goes by `HOST:PORT`. `specs`
+    says of a replica (by its name or its backend) what was bought, for policies that predict; the models it
+    serves are learned from the engine. `port` 0 takes any free one. Clients get `client_timeout_s` to send a head
     or the next piece of a body or to read what waits for them; engines get `first_byte_timeout_s` to begin an
     answer and `stall_timeout_s` between two pieces of it.
     """
@@ -73,8 +89,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
             raise ValueError("backends: name at least one engine, such as http://127.0.0.1:8001")
         if len({backend.id for backend in parsed}) != len(parsed):
             raise ValueError(f"backends: each engine may be named once, not {', '.join(self.backends)}")
-        if unknown := set(self.specs) - set(self.backends):
-            raise ValueError(f"specs: {sorted(unknown)} are no backends; use the same URLs in both")
+        if unknown := set(self.specs) - set(self.backends) - {backend.id for backend in parsed}:
+            raise ValueError(
+                f"specs: {sorted(unknown)} name no replica; use the names or URLs of the backends"
+            )
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; it must be between 0 and 65535")
         if self.drain_s < 0:

@@ -215,6 +215,7 @@ class Engine:
 
     def __init__(self, backend: Backend, *, connect_timeout_s: float) -> None:
         self.backend = backend
+        self.answer_field = b"x-millrace-replica: %b\r\n" % backend.id.encode()
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[EngineConnection] = []
         self._connecting: set[asyncio.Task[None]] = set()

@@ -1,0 +1,27 @@
+"""A client's request as it goes out to an engine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from millrace.gateway.upstream import Engine
+
+
+class Wire(NamedTuple):
+    """Where a request goes, which header lines (each with its CRLF) go with it, and its body, byte for byte."""
+
+    target: bytes
+    query: bytes
+    fields: bytes
+    body: bytes
+
+    def to(self, engine: Engine, wire_id: bytes) -> bytes:
+        """Return the whole request for an engine."""
+        line = engine.request_line(b"POST", self.target, self.query)
+        return b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+            line,
+            self.fields,
+            wire_id,
+            len(self.body),
+            self.body,
+        )
