@@ -52,6 +52,12 @@ class Difference(Struct, frozen=True, kw_only=True):
     absolute: float | None = None
 
     @property
+    def percent(self) -> float | None:
+        """In per cent of the live value, or for shares in percentage points."""
+        value = self.absolute if self.relative is None else self.relative
+        return None if value is None else value * 100
+
+    @property
     def text(self) -> str:
         """The difference with its sign and unit."""
         return signed_points(self.absolute) if self.relative is None else signed_share(self.relative)
@@ -69,9 +75,9 @@ def _plain(key: str, group: str, unit: Unit) -> Metric:
     return Metric(key, group, "", unit, attrgetter(key))
 
 
-REQUESTS = _plain("requests", "requests", "")
+REQUESTS = _plain("requests", "sent", "")
 METRICS = (
-    _plain("throughput_rps", "throughput", "req/s"),
+    _plain("throughput_rps", "rate", "req/s"),
     _latency("ttft", "TTFT", "p50"),
     _latency("ttft", "TTFT", "p90"),
     _latency("ttft", "TTFT", "p99"),

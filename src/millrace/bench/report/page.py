@@ -19,14 +19,14 @@ from millrace.bench.report.charts.timeline import timeline
 from millrace.bench.report.markup import element, escape
 from millrace.bench.report.metrics import METRICS, difference
 from millrace.bench.report.model import PolicyRuns, RunReport
-from millrace.bench.report.units import duration, share
+from millrace.bench.report.units import duration, share, tick
 from millrace.bench.report.warnings import warnings
 
 _TTFT_P99 = next(metric for metric in METRICS if metric.key == "ttft_p99_s")
 
 _TERMS = (
-    "TTFT: time to the first token. TPOT: time per token after it. E2E: time to the whole answer. "
-    "All count from the moment a request was due, not from when it was sent."
+    "TTFT: from the moment a request was due to its first token. E2E: to the end of its answer. "
+    "TPOT: mean time per token after the first. Latencies are of completed requests."
 )
 
 
@@ -102,7 +102,7 @@ def _header(report: RunReport) -> str:
 
 def _objective(report: RunReport) -> str:
     limits = (("TTFT", report.slo.ttft_s), ("TPOT", report.slo.tpot_s))
-    named = [f"{name} \u2264 {duration(limit)}" for name, limit in limits if limit is not None]
+    named = [f"{name} \u2264 {tick(limit)}" for name, limit in limits if limit is not None]
     return ", ".join(named) or "none"
 
 

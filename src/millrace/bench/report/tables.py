@@ -14,6 +14,7 @@ from millrace.core.outcome import Outcome
 from millrace.core.stats import Summary
 
 SLOWEST = 15
+_STRETCH = {"preserveAspectRatio": "none", "aria_hidden": "true"}
 _POINTS = ("min", "mean", "p50", "p75", "p90", "p95", "p99", "max")
 
 
@@ -55,8 +56,9 @@ def slowest(policy: PolicyRuns) -> str:
     known = [o for o in policy.main.outcomes if o.ttft_s is not None]
     worst = sorted(known, key=lambda o: o.ttft_s or 0.0, reverse=True)[:SLOWEST]
     longest_s = max((o.e2e_s or 0.0 for o in worst), default=0.0) or 1.0
-    columns = ("request", "replica", "due at", "prompt", "cached", "answer", "TTFT", "E2E", "")
-    head = element("tr", *(_head(text, i < 2) for i, text in enumerate(columns)))
+    numbers = ("due at", "prompt", "cached", "answer", "TTFT", "E2E")
+    columns = ("request", "replica", *numbers, "waiting, then answering")
+    head = element("tr", *(_head(text, text not in numbers) for text in columns))
     body = [element("tr", *_slow_cells(o), element("td", _waterfall(o, longest_s))) for o in worst]
     caption = f"Slowest first tokens: {policy.name}, {policy.main_world}"
     return _framed(element("thead", head) + element("tbody", *body), caption)
@@ -126,7 +128,7 @@ def _waterfall(o: Outcome, longest_s: float) -> str:
     waited, whole = (100 * (s or 0.0) / longest_s for s in (o.ttft_s, o.e2e_s))
     first = element("rect", width=waited, height=8, class_="wait")
     rest = element("rect", x=waited, width=max(0.0, whole - waited), height=8, class_="rest")
-    return element("svg", first, rest, viewBox="0 0 100 8", class_="waterfall", aria_hidden="true")
+    return element("svg", first, rest, viewBox="0 0 100 8", class_="waterfall", **_STRETCH)
 
 
 def _kind(o: Outcome) -> str:

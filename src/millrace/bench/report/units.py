@@ -39,9 +39,7 @@ def signed_share(ratio: float | None) -> str:
     """A relative error with its sign: `+5.5 %`."""
     if ratio is None:
         return MISSING
-    percent = ratio * 100
-    text = f"{percent:+.1f}" if abs(percent) < 9.95 else f"{percent:+.0f}"
-    return f"{_minus(text)}{NBSP}%"
+    return f"{signed(ratio * 100)}{NBSP}%"
 
 
 def signed_points(difference: float | None) -> str:
@@ -49,6 +47,13 @@ def signed_points(difference: float | None) -> str:
     if difference is None:
         return MISSING
     return f"{_minus(f'{difference * 100:+.1f}')}{NBSP}pt"
+
+
+def signed(value: float | None) -> str:
+    """`+5.5`, `-12`: a number without a unit, one decimal while it is below ten."""
+    if value is None:
+        return ""
+    return _minus(f"{value:+.1f}" if abs(value) < 9.95 else f"{value:+.0f}")
 
 
 def significant(value: float) -> str:

@@ -32,7 +32,7 @@ def bullets(
     bottom_px = _TOP_PX + sum(_block_px(p) for p in policies)
     limit = ""
     if limit_s is not None:
-        limit = limit_across(x, limit_s, f"SLO {duration(limit_s)}", top_px=8, bottom_px=bottom_px)
+        limit = limit_across(x, limit_s, f"SLO {tick(limit_s)}", top_px=8, bottom_px=bottom_px)
     drawn = _blocks(policies, read, x)
     axis = x_axis(x, bottom_px, tick, title)
     return Figure(

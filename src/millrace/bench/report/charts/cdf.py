@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from millrace.bench.report.charts.figure import Figure, colour, panel, policy_legend
+from millrace.bench.report.charts.figure import Figure, colour, panel, policy_legend, stroke
 from millrace.bench.report.charts.frame import (
     LEFT_PX,
     RIGHT_PX,
@@ -35,7 +35,7 @@ def cdf(
     policies: Sequence[PolicyRuns], latency: Latency, *, title: str, limit_s: float | None = None
 ) -> Figure:
     """Draw one curve per run. Requests without an answer keep a curve below 100 %."""
-    curves = [_Curve(i, p, world, latency) for i, p in enumerate(policies) for world, _ in p.worlds()]
+    curves = [_Curve(policies, i, world, latency) for i, p in enumerate(policies) for world, _ in p.worlds()]
     x = logarithmic([value for curve in curves for value in curve.values], LEFT_PX, RIGHT_PX)
     y = Scale(0.0, 1.0, _BASELINE_PX, TOP_PX + 6)
     limit = "" if limit_s is None else _limit(x, limit_s)
@@ -55,13 +55,15 @@ def cdf(
 class _Curve:
     """The sorted latencies of one run."""
 
-    def __init__(self, index: int, policy: PolicyRuns, world: World, latency: Latency) -> None:
+    def __init__(self, policies: Sequence[PolicyRuns], index: int, world: World, latency: Latency) -> None:
+        policy = policies[index]
         run = policy.live if world == "live" else policy.simulated
         assert run is not None
         known = (latency(o) for o in run.outcomes if o.status == "completed")
         self.index = index
         self.name = policy.name
         self.world = world
+        self.stroke = stroke(world, policies)
         self.values = sorted(value for value in known if value is not None)
         self.answered = len(self.values) / (run.measured.requests or 1)
 
@@ -73,8 +75,8 @@ class _Curve:
         def at(percent: float) -> Point:
             return x.at(percentile(self.values, percent)), y.at(percent / 100 * self.answered)
 
-        marks = [marker(self.index, *at(percent), f"mark {self.world}") for percent in _MARKED_PERCENTS]
-        curve = line([at(percent) for percent in _DRAWN_PERCENTS], f"line {self.world}")
+        marks = [marker(self.index, *at(percent), f"mark {self.stroke}") for percent in _MARKED_PERCENTS]
+        curve = line([at(percent) for percent in _DRAWN_PERCENTS], f"line {self.stroke}")
         return element("g", curve, *marks, class_=colour(self.index))
 
     def told(self) -> list[str]:
@@ -86,4 +88,4 @@ class _Curve:
 def _limit(x: Scale, limit_s: float) -> str:
     if not x.low <= limit_s <= x.high:
         return ""
-    return limit_across(x, limit_s, f"SLO {duration(limit_s)}", top_px=TOP_PX, bottom_px=_BASELINE_PX)
+    return limit_across(x, limit_s, f"SLO {tick(limit_s)}", top_px=TOP_PX, bottom_px=_BASELINE_PX)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from millrace.bench.report.charts.frame import SMALL_WIDTH_PX, WIDTH_PX, marker
 from millrace.bench.report.markup import element, escape
-from millrace.bench.report.model import PolicyRuns
+from millrace.bench.report.model import PolicyRuns, World
 
 COLOURS = 6
 
@@ -52,6 +52,11 @@ def world_legend(policies: Sequence[PolicyRuns]) -> str:
     """How the worlds are told apart; nothing if there is only one."""
     items = _worlds(policies)
     return element("p", *items, class_="legend") if items else ""
+
+
+def stroke(world: World, policies: Sequence[PolicyRuns]) -> str:
+    """The class that dashes what is simulated, unless there is nothing else."""
+    return world if any(policy.live for policy in policies) else "live"
 
 
 def _worlds(policies: Sequence[PolicyRuns]) -> list[str]:
