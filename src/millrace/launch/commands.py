@@ -25,15 +25,28 @@ def engine_command(model: Path | str, *, threads: int = 1, options: Sequence[str
     return command
 
 
-def gateway_command(*, routing: str, event_log: Path | None = None, options: Sequence[str] = ()) -> Front:
-    """Return the command of `millrace serve` with a routing policy; `options` are appended as they are."""
+def gateway_command(
+    *,
+    routing: str,
+    event_log: Path | None = None,
+    names: Sequence[str] = (),
+    port: int = 0,
+    options: Sequence[str] = (),
+) -> Front:
+    """Return the command of `millrace serve` with a routing policy; `options` are appended as they are.
+
+    `names` are those of the engines, in their order, if they shall have any. `port` is where to listen
+    the first time; 0 takes any free one.
+    """
     log = () if event_log is None else ("--event-log", str(event_log))
 
     def front(backends: Sequence[str]) -> Command:
-        urls = tuple(word for url in backends for word in ("--backend", url))
+        named = [f"{name}={url}" for name, url in zip(names, backends, strict=True)] if names else backends
+        engines = tuple(word for backend in named for word in ("--backend", backend))
 
-        def command(port: int) -> Sequence[str]:
-            return (*_MILLRACE, "serve", *urls, "--routing", routing, "--port", str(port), *log, *options)
+        def command(again: int) -> Sequence[str]:
+            own = ("--routing", routing, "--port", str(again or port))
+            return (*_MILLRACE, "serve", *engines, *own, *log, *options)
 
         return command
 

@@ -138,8 +138,13 @@ def test_the_commands_say_what_the_verbs_understand(tmp_path: Path) -> None:
     engine = engine_command(tmp_path, threads=2, options=("--step-tokens", "64"))(8101)
     words = f"-m millrace engine --model {tmp_path} --port 8101 --threads 2 --step-tokens 64"
     assert list(engine[1:]) == words.split()
-    log = str(tmp_path / "log")
     gateway = gateway_command(routing="two_choices", event_log=tmp_path / "log")(["http://a", "http://b"])(0)
     words = "-m millrace serve --backend http://a --backend http://b --routing two_choices --port 0"
-    assert list(gateway[1:]) == [*words.split(), "--event-log", log]
-    assert "--event-log" not in gateway_command(routing="round_robin")(["http://a"])(0)
+    assert list(gateway[1:]) == [*words.split(), "--event-log", str(tmp_path / "log")]
+
+
+def test_a_gateway_can_be_told_its_port_and_the_names_of_its_engines() -> None:
+    command = gateway_command(routing="fcfs", names=["x", "y"], port=8080)(["http://a", "http://b"])
+    words = "-m millrace serve --backend x=http://a --backend y=http://b --routing fcfs --port"
+    assert list(command(0)[1:]) == [*words.split(), "8080"]
+    assert list(command(8099)[1:]) == [*words.split(), "8099"]
