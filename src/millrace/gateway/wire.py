@@ -8,7 +8,7 @@ from millrace.gateway.upstream import Engine
 
 
 class Wire(NamedTuple):
-    """Where a request goes, which header lines (each with its CRLF) go with it, and its body, byte for byte."""
+    """Where a request goes, its header lines (each with its CRLF), and its body, byte for byte."""
 
     target: bytes
     query: bytes
