@@ -89,7 +89,7 @@ class Generation:
     def _show(self, text: str) -> bool:
         if not text:
             return False
-        early = self.generated < self.sampling.min_tokens
+        early = self.generated <= self.sampling.min_tokens
         self._text.append(text if early else self.stops.push(text))
         return self.stops.hit is not None
 
