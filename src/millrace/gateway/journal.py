@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from millrace.control.log import entry
 from millrace.core.event import Action, Event
@@ -25,7 +25,7 @@ class Journal:
         """Raises OSError when the file cannot be made."""
         self._path = path
         _move_aside(path)
-        self._file: BinaryIO | None = path.open("xb")
+        self._file: FileIO | None = path.open("wb", buffering=0)
         self._lines = [header]
         self._size = 0
 
@@ -57,21 +57,22 @@ class Journal:
         return lines
 
     def _write(self, lines: list[bytes]) -> None:
-        if self._file is None or not lines:
-            return
+        rest = memoryview(b"".join(lines))
         try:
-            self._file.write(b"".join(lines))
-            self._file.flush()
+            while rest and self._file is not None:
+                rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
             self._give_up(str(error))
 
     def _give_up(self, why: str) -> None:
         print(f"the event log {self._path} ends here: {why}", file=sys.stderr, flush=True)
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def _move_aside(path: Path) -> None:
-    if not path.exists():
+    if not path.is_file():
         return
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
