@@ -35,8 +35,8 @@ def page(report: RunReport) -> str:
     style = files(__package__).joinpath("style.css").read_text()
     head = element(
         "head",
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
+        '<meta charset="utf-8"/><meta name="viewport" content="width=device-width,initial-scale=1"/>',
+        '<meta name="color-scheme" content="light dark"/>',
         element("title", escape(report.title)),
         element("style", style),
     )

@@ -8,6 +8,7 @@ from math import ceil, floor, log10
 from msgspec import Struct
 
 _STEPS = (1, 2, 5, 10)
+_EXACT = 1e-9
 
 
 class Scale(Struct, frozen=True):
@@ -37,7 +38,7 @@ def linear(values: Iterable[float], start_px: float, end_px: float) -> Scale:
     """A scale from zero to a round value above the largest."""
     high = max(values, default=0.0) or 1.0
     step = _step(high / 5)
-    return Scale(0.0, ceil(high / step - 1e-9) * step, start_px, end_px)
+    return Scale(0.0, ceil(high / step - _EXACT) * step, start_px, end_px)
 
 
 def logarithmic(values: Iterable[float], start_px: float, end_px: float) -> Scale:
@@ -49,7 +50,7 @@ def logarithmic(values: Iterable[float], start_px: float, end_px: float) -> Scal
 
 def _ticks(low: float, high: float, about: int) -> list[float]:
     step = _step((high - low) / about)
-    return [i * step for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
+    return [i * step for i in range(ceil(low / step - _EXACT), floor(high / step + _EXACT) + 1)]
 
 
 def _log_ticks(low: float, high: float, about: int) -> list[float]:
@@ -57,18 +58,18 @@ def _log_ticks(low: float, high: float, about: int) -> list[float]:
     decades = range(floor(log10(low)), ceil(log10(high)) + 1)
     steps = (1, 2, 5) if 3 * log10(high / low) <= about + 2 else (1,)
     marks = [step * 10.0**decade for decade in decades for step in steps]
-    return [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
+    return [mark for mark in marks if low * (1 - _EXACT) <= mark <= high * (1 + _EXACT)]
 
 
 def _step(rough: float) -> float:
     """The smallest of 1, 2, 5 times a power of ten that is not below `rough`."""
     unit = 10.0 ** floor(log10(rough))
-    return next(step * unit for step in _STEPS if step * unit >= rough * 0.999)
+    return next(step * unit for step in _STEPS if step * unit >= rough * (1 - _EXACT))
 
 
 def _round_down(value: float) -> float:
     unit = 10.0 ** floor(log10(value))
-    return max(step * unit for step in _STEPS if step * unit <= value * 1.001)
+    return max(step * unit for step in _STEPS if step * unit <= value * (1 + _EXACT))
 
 
 def _round_up(value: float) -> float:

@@ -31,7 +31,7 @@ def share(ratio: float | None) -> str:
     if ratio is None:
         return MISSING
     percent = ratio * 100
-    digits = 0 if percent in (0, 100) or 10 <= percent < 99 else 1
+    digits = 1 if 0 < percent < 9.95 or 99 <= percent < 100 else 0
     return f"{percent:.{digits}f}{NBSP}%"
 
 
@@ -53,14 +53,15 @@ def signed(value: float | None) -> str:
     """`+5.5`, `-12`: a number without a unit, one decimal while it is below ten."""
     if value is None:
         return ""
-    return _minus(f"{value:+.1f}" if abs(value) < 9.95 else f"{value:+.0f}")
+    digits = 1 if abs(value) < 9.95 else 0
+    return _minus(f"{round(value, digits) + 0.0:+.{digits}f}")  # adding zero makes -0.0 positive
 
 
 def significant(value: float) -> str:
     """Three significant digits, no exponent, no trailing point: `0.412`, `8.41`, `84.1`, `841`, `8,412`."""
     if value == 0:
         return "0"
-    digits = max(0, 2 - floor(log10(abs(value))))
+    digits = max(0, 2 - floor(log10(abs(float(f"{value:.3g}")))))
     return _minus(f"{value:,.{digits}f}")
 
 

@@ -43,7 +43,7 @@ def computed_tokens(run: Run) -> Counter[str]:
     counts: Counter[str] = Counter()
     for o in run.outcomes:
         if o.replica is not None:
-            counts[o.replica] += o.prompt_tokens - o.cached_tokens + o.output_tokens
+            counts[o.replica] += max(0, o.prompt_tokens - o.cached_tokens) + o.output_tokens
     return counts
 
 
