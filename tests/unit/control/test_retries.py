@@ -109,6 +109,17 @@ def test_patience_starts_anew_when_an_attempt_fails() -> None:
     assert controller.on(Ticked(35.0)) == [Refuse("q", "no replica became free in time", 503, 10.0)]
 
 
+def test_the_end_of_an_earlier_wait_does_not_end_a_later_one() -> None:
+    controller = controller_of(max_hold_s=10.0)
+    join(controller, "a", "starting")
+    arrive(controller, "other", 0.0)
+    arrive(controller, "q", 0.0)
+    controller.on(Reported(1.0, "a", "ready"))
+    controller.on(_down(6.0, "q"))
+    assert controller.next_deadline_s() == 16.0
+    assert controller.on(Ticked(10.0)) == []
+
+
 def test_a_failed_attempt_is_not_repeated_after_the_deadline() -> None:
     controller = controller_of("a", "b")
     arrive(controller, "q", 0.0, deadline_s=5.0)
