@@ -112,12 +112,12 @@ def test_patience_starts_anew_when_an_attempt_fails() -> None:
 def test_the_end_of_an_earlier_wait_does_not_end_a_later_one() -> None:
     controller = controller_of(max_hold_s=10.0)
     join(controller, "a", "starting")
-    arrive(controller, "other", 0.0)
-    arrive(controller, "q", 0.0)
-    controller.on(Reported(1.0, "a", "ready"))
-    controller.on(_down(6.0, "q"))
+    join(controller, "b", "starting", "n")
+    arrive(controller, "waits longer", 0.0, model="n")
+    arrive(controller, "q", 0.5)
+    play(controller, Reported(1.0, "a", "ready"), _down(6.0, "q"))
+    assert len(controller.on(Ticked(10.5))) == 1
     assert controller.next_deadline_s() == 16.0
-    assert controller.on(Ticked(10.0)) == []
 
 
 def test_a_failed_attempt_is_not_repeated_after_the_deadline() -> None:
