@@ -90,8 +90,9 @@ async def _serve_demo(engines: int, routing: str, host: str, port: int) -> int:
         say(f"ready {fleet.gateway.url}; logs are in {DEMO_RUN}/. Try:\n")
         say(_CURL.format(url=fleet.gateway.url))
         say("\nCtrl-C stops it.")
-        await fleet.ended()
-    return 1
+        code = await fleet.gateway.ended()
+    say(f"the gateway ended by itself; its last words are in {fleet.gateway.log}")
+    return code
 
 
 _CURL = """  curl {url}/v1/completions -H 'content-type: application/json' \\

@@ -85,6 +85,11 @@ class Process:
                 self.kill()
             await self.crash()
 
+    async def ended(self) -> int:
+        """Wait until it ends, and return its exit code."""
+        assert self._child is not None, f"{self.name} was never started"
+        return await self._child.wait()
+
     async def crash(self) -> None:
         """End it at once without asking (SIGKILL), as a fault would, and wait until it is gone."""
         self.kill()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
+from msgspec.structs import asdict
 
 from millrace.bench.demo import calibrate, live
 from millrace.bench.demo.predicted import Calibration, cores, predict, replica_spec
@@ -68,9 +68,8 @@ async def _compare(
 
 
 def _report(settings: DemoSettings, policies: list[PolicyRuns], cost: Linear) -> RunReport:
-    config = msgspec.to_builtins(settings)
-    config["trace"] = TRACE
-    config["cost_model"] = cost.to_dict()
+    config = {name: value for name, value in asdict(settings).items() if name != "out"}
+    config |= {"trace": TRACE, "cost_model": cost.to_dict()}
     return RunReport(
         title="A small fleet, live and simulated",
         slo=settings.slo,
