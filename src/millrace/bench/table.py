@@ -13,7 +13,7 @@ from millrace.bench.report.model import PolicyRuns, Run, RunReport
 from millrace.bench.report.units import column_decimals, fixed, signed
 
 _COLUMNS = (REQUESTS, *METRICS)
-_ABOUT_ERRORS = "error: simulated against live, in % of live; of cache hit and SLO in points"
+_ABOUT_ERRORS = "errors in % of the live value; of cache hit and SLO in points"
 
 Row = list[Text]
 

@@ -36,7 +36,7 @@ def test_both_worlds_and_the_error_fit_80_columns() -> None:
     assert row(made, "live")[:5] == live[:5]
     assert row(made, "simulated")[2] == "120"
     assert row(made, "error")[1:5] == ["+20", "+20", "+20", "\u221211"]
-    assert "in % of live" in whole
+    assert "errors in % of the live value" in whole
 
 
 def test_one_world_takes_one_line_per_policy_and_is_named() -> None:

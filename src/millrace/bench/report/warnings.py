@@ -13,9 +13,17 @@ SAMPLES_FOR_P99 = 100
 
 
 def warnings(report: RunReport) -> list[str]:
-    """Return one sentence for each reason for doubt."""
-    found = [f"{p.name}, {world}: {doubt}" for p, world, run in report.runs() for doubt in _doubts(run)]
-    return found + list(_mismatches(report))
+    """Return one sentence for each reason for doubt, with the runs it is about."""
+    about: dict[str, list[str]] = {}
+    for policy, world, run in report.runs():
+        for doubt in _doubts(run):
+            about.setdefault(doubt, []).append(f"{policy.name}, {world}")
+    runs = len(list(report.runs()))
+    return [f"{_who(names, runs)}: {doubt}" for doubt, names in about.items()] + list(_mismatches(report))
+
+
+def _who(names: list[str], runs: int) -> str:
+    return "every run" if len(names) == runs > 1 else "; ".join(names)
 
 
 def _doubts(run: Run) -> Iterator[str]:

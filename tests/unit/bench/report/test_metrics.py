@@ -84,6 +84,15 @@ def test_few_samples_and_unfinished_runs_are_told() -> None:
     assert "1 requests were cancelled or not sent" in unfinished
 
 
+def test_the_same_doubt_about_many_runs_is_told_once() -> None:
+    few = run([outcome()])
+    a, b = PolicyRuns(name="a", live=few, simulated=few), PolicyRuns(name="b", live=run())
+    (told,) = warnings(report(a, b))
+    assert told.startswith("a, live; a, simulated: 1 completed requests are few")
+    (told,) = warnings(report(a))
+    assert told.startswith("every run: ")
+
+
 def test_worlds_of_different_size_are_told() -> None:
     (told,) = doubts(live=run(), simulated=run([outcome(n) for n in range(119)]))
     assert told == "p: 120 requests live but 119 simulated; do not compare them."

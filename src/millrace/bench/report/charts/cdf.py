@@ -26,6 +26,7 @@ from millrace.core.stats import percentile
 Latency = Callable[[Outcome], float | None]
 
 _HEIGHT_PX, _BASELINE_PX = 290, 248
+_CLEAR_PX = 145  # to the left of it is the name of the vertical axis
 _DRAWN_PERCENTS = range(101)
 _TOLD_PERCENTS = (10, 25, 50, 75, 90, 95, 99)
 _MARKED_PERCENTS = (50, 90, 99)
@@ -88,4 +89,5 @@ class _Curve:
 def _limit(x: Scale, limit_s: float) -> str:
     if not x.low <= limit_s <= x.high:
         return ""
-    return limit_across(x, limit_s, f"SLO {tick(limit_s)}", top_px=TOP_PX, bottom_px=_BASELINE_PX)
+    name = f"SLO {tick(limit_s)}"
+    return limit_across(x, limit_s, name, top_px=TOP_PX - 9, bottom_px=_BASELINE_PX, clear_px=_CLEAR_PX)

@@ -75,13 +75,13 @@ def words(x: float, y: float, text: str, name: str = "value", anchor: str = "sta
     return element("text", escape(text), x=x, y=y, class_=name, text_anchor=anchor)
 
 
-def limit_across(scale: Scale, value: float, text: str, *, top_px: float, bottom_px: float) -> str:
-    """A dashed vertical line at an objective, with its name on top."""
+def limit_across(
+    scale: Scale, value: float, text: str, *, top_px: float, bottom_px: float, clear_px: float = 0
+) -> str:
+    """A dashed vertical line at an objective, from its name down; the name keeps right of `clear_px`."""
     x = scale.at(value)
-    near_the_end = x > (scale.start_px + scale.end_px) / 2
-    side, shift = ("end", -5) if near_the_end else ("start", 5)
-    name = words(x + shift, top_px + 9, text, "limit-name", side)
-    return line([(x, top_px), (x, bottom_px)], "limit") + name
+    name = words(max(x, clear_px), top_px, text, "limit-name", "middle")
+    return line([(x, top_px + 4), (x, bottom_px)], "limit") + name
 
 
 def limit_along(scale: Scale, value: float, text: str, *, right_px: float) -> str:
