@@ -28,9 +28,9 @@ class SentPrefixes:
 
     def matched_tokens(self, request: Request) -> int:
         """Return how many leading prompt tokens were sent before (a chain: the first miss ends it)."""
-        matched = 0
+        known, matched = self._blocks, 0
         for block in request.blocks:
-            if block not in self._blocks:
+            if block not in known:
                 break
             matched += 1
         return min(matched * request.block_tokens, request.prompt_tokens)
