@@ -4,6 +4,7 @@ Run it as `python scripts/fit_efficiency.py PROFILES`, where PROFILES holds
   compute/{a100,h100}/MODEL/mlp.csv and network/{a100,h100}_dgx/all_reduce.csv from microsoft/vidur (MIT), and
   serving/GPU/ORG/MODEL/bf16/tpN/{dense,attention,per_sequence,moe}.csv from casys-kaist/LLMServingSim (MIT).
 Every second row is fitted, errors are those of the other rows. Fractions are of the data sheet's figures.
+Layers are weighted so that every doubling of the batch counts alike: small batches are few, but decoding.
 """
 
 from __future__ import annotations
@@ -106,15 +107,20 @@ def fit_layers(spec: DeviceSpec, rows: Array) -> None:
     def others(x: Array) -> Array:
         return np.asarray(np.exp(x[0]) + tokens * moved / (np.exp(x[1]) * spec.memory_bytes_per_s))
 
-    x, _ = fit(products, products_s, [0.7, 0.8, 0.5, 2e-5])
-    y, _ = fit(others, others_s, [2e-5, 0.6])
+    octave = np.floor(np.log2(tokens))
+    weight = 1 / np.array([np.count_nonzero(octave == o) for o in octave])
+    x, _ = fit(products, products_s, [0.7, 0.8, 0.5, 2e-5], weight)
+    y, _ = fit(others, others_s, [2e-5, 0.6], weight)
     values = dict(zip(("compute", "bandwidth", "softness", "layer_s"), np.exp(x), strict=True))
     values |= {
         "softness": 1 + np.exp(x[2]),
         "layer_s": np.exp(x[3]) + np.exp(y[0]),
         "elementwise": np.exp(y[1]),
     }
-    show(spec.name, values, np.abs((products(x) + others(y)) / (products_s + others_s) - 1)[1::2])
+    error = np.abs((products(x) + others(y)) / (products_s + others_s) - 1)
+    show(spec.name, values, error[1::2])
+    decoding = (tokens <= 256)[1::2]
+    show(f"{spec.name} up to 256 tokens", {}, error[1::2][decoding])
     typical = products(np.log([TYPICAL.compute, TYPICAL.bandwidth, TYPICAL.softness - 1, TYPICAL.layer_s]))
     typical += others(np.log([1e-12, TYPICAL.elementwise]))
     show(f"{spec.name} at typical shares", {}, np.abs(typical / (products_s + others_s) - 1))
@@ -217,15 +223,17 @@ def show_sampler(spec: DeviceSpec, of: ModelSpec, path: Path) -> None:
     show(spec.name, values, np.zeros(1))
 
 
-def fit(price: Callable[[Array], Array], seconds: Array, guess: list[float]) -> tuple[Array, Array]:
+def fit(
+    price: Callable[[Array], Array], seconds: Array, guess: list[float], weight: Array | None = None
+) -> tuple[Array, Array]:
     """Minimise the mean relative error of every second row; return logarithms, and the other rows' errors."""
-    train = np.arange(len(seconds)) % 2 == 0
+    weights = (np.ones(len(seconds)) if weight is None else weight)[::2]
 
     def loss(x: Array) -> float:
-        return float(np.mean(np.abs(price(x)[train] / seconds[train] - 1)))
+        return float(np.average(np.abs(price(x)[::2] / seconds[::2] - 1), weights=weights))
 
     x = simplex(loss, simplex(loss, np.log(np.array(guess))))
-    return x, np.abs(price(x)[~train] / seconds[~train] - 1)
+    return x, np.abs(price(x)[1::2] / seconds[1::2] - 1)
 
 
 def simplex(loss: Callable[[Array], float], start: Array) -> Array:

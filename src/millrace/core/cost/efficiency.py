@@ -14,9 +14,8 @@ class Efficiency(Struct, frozen=True, kw_only=True):
     """What separates a device's kernels from its data sheet; shares are of the data sheet's figures.
 
     A layer's matrix products take ((computing)^p + (reading weights)^p)^(1/p) with p = `softness`, at the
-    shares `compute` and `bandwidth` (which may exceed 1: p itself slows them down). `layer_s` is what a
-    layer's small kernels take however small the batch; `elementwise` is the share of memory bandwidth at
-    which they move activations (above 1: out of a cache).
+    shares `compute` and `bandwidth`. `layer_s` is what launches and small kernels take in a layer however
+    small the batch; `elementwise` is the share at which they move activations (above 1: out of a cache).
 
     Attention of a layer starts after `decode_s` or `prefill_s`. Decodes take `decode_head_s` for each
     sequence and KV head, and read their cache at `decode_bandwidth`. Prompts compute at `prefill_compute`
@@ -52,11 +51,11 @@ class Efficiency(Struct, frozen=True, kw_only=True):
 # from the RTX cards, the latter as 52 rows per multiprocessor.
 _MEASURED = {
     "a100-80g": Efficiency(
-        compute=0.737,
-        bandwidth=0.868,
-        softness=1.31,
-        layer_s=31.9e-6,
-        elementwise=0.523,
+        compute=0.734,
+        bandwidth=0.812,
+        softness=1.43,
+        layer_s=39.5e-6,
+        elementwise=0.529,
         decode_s=17e-6,
         decode_head_s=32e-9,
         decode_bandwidth=0.77,
@@ -64,14 +63,14 @@ _MEASURED = {
         prefill_compute=0.487,
         prefill_rows=5600,
         link=0.578,
-        expected_error="layers 4 %, decode attention 10 %, prompt attention 14 %; mixed batches not measured",
+        expected_error="layers 4 to 6 %, attention 10 % (decode), 14 % (prompt); mixed batches not measured",
     ),
     "h100": Efficiency(
-        compute=0.749,
-        bandwidth=1.112,
-        softness=1.165,
-        layer_s=37.1e-6,
-        elementwise=0.610,
+        compute=0.743,
+        bandwidth=0.929,
+        softness=1.3,
+        layer_s=34.0e-6,
+        elementwise=0.653,
         decode_s=11.6e-6,
         decode_head_s=25e-9,
         decode_bandwidth=0.928,
@@ -79,14 +78,14 @@ _MEASURED = {
         prefill_compute=0.536,
         prefill_rows=6900,
         link=0.773,
-        expected_error="layers 5 %, decode attention 9 %, prompt attention 12 %; mixed batches not measured",
+        expected_error="layers 5 to 7 %, attention 9 % (decode), 12 % (prompt); mixed batches not measured",
     ),
     "h200": Efficiency(
-        compute=0.749,
-        bandwidth=1.112,
-        softness=1.165,
-        layer_s=37.1e-6,
-        elementwise=0.610,
+        compute=0.743,
+        bandwidth=0.929,
+        softness=1.3,
+        layer_s=34.0e-6,
+        elementwise=0.653,
         decode_s=11.6e-6,
         decode_head_s=25e-9,
         decode_bandwidth=0.885,
@@ -97,11 +96,11 @@ _MEASURED = {
         expected_error="decode attention 8 %; layers and prompt attention at the H100's shares, not measured",
     ),
     "rtx-4090": Efficiency(
-        compute=0.970,
-        bandwidth=0.927,
-        softness=1.762,
-        layer_s=18.3e-6,
-        elementwise=1.92,
+        compute=0.963,
+        bandwidth=0.932,
+        softness=1.93,
+        layer_s=20.6e-6,
+        elementwise=2.63,
         decode_s=11.8e-6,
         decode_head_s=25.3e-9,
         decode_bandwidth=0.923,
@@ -112,14 +111,14 @@ _MEASURED = {
         mixed_head_s=147e-9,
         all_reduce_s=30e-6,
         link=0.25,
-        expected_error="layers 3 %, attention 8 % (decode), 9 % (prompt), 15 % (mixed batches)",
+        expected_error="layers 3 to 4 %, attention 8 % (decode), 9 % (prompt), 15 % (mixed batches)",
     ),
     "rtx-pro-6000": Efficiency(
-        compute=0.793,
-        bandwidth=0.832,
-        softness=1.475,
-        layer_s=28.7e-6,
-        elementwise=2.28,
+        compute=0.795,
+        bandwidth=0.819,
+        softness=1.48,
+        layer_s=22.4e-6,
+        elementwise=2.9,
         decode_s=12.3e-6,
         decode_head_s=12.9e-9,
         decode_bandwidth=0.804,
@@ -166,7 +165,7 @@ TYPICAL = Efficiency(
     all_reduce_s=30e-6,
     link=0.5,
     calibrated=False,
-    expected_error="uncalibrated: at these shares the layers of the four GPUs measured are 7 to 27 % off",
+    expected_error="uncalibrated: at these shares layers of four measured GPUs are 7 to 27 % off",
 )
 
 
