@@ -15,7 +15,7 @@ from millrace.launch.process import Process
 class Fleet:
     """Engines and a gateway that live as long as the `async with` block, whatever ends it.
 
-    Logs are files in `run_dir`, which is made if need be. The children do not get the terminal's
+    Logs are files in `run_dir`. The children do not get the terminal's
     Ctrl-C: it cancels the block, and the block stops them.
     """
 
@@ -35,7 +35,6 @@ class Fleet:
         self._grace_s = grace_s
 
     async def __aenter__(self) -> Self:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         try:
             await self._start_engines()
             await self._start(self.gateway)

@@ -24,7 +24,7 @@ class LaunchError(RuntimeError):
 
 
 class Process:
-    """A server in a process group of its own, whose output goes to `log`.
+    """A server in a process group of its own, whose output is appended to `log`, made with its folders.
 
     It writes to the file directly, so a busy parent never blocks it and the log outlives both.
     `url` is what it last announced, empty before that.
@@ -57,6 +57,7 @@ class Process:
         """
         assert not self.alive, f"{self.name} is running already"
         argv = [str(word) for word in self._command(self._port)]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         self._log_start_bytes = _size_bytes(self.log)
         with self.log.open("ab") as out:
             self._child = await asyncio.create_subprocess_exec(
