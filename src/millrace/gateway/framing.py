@@ -131,6 +131,7 @@ class SizedBody:
     """A body of a known length."""
 
     __slots__ = ("_left", "extra")
+    broken = ""
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -157,6 +158,7 @@ class OpenBody:
     """A body that lasts until the engine closes the connection."""
 
     __slots__ = ()
+    broken = ""
     done = False
     extra = b""
 
@@ -170,9 +172,12 @@ class OpenBody:
 
 
 class ChunkedBody:
-    """A chunked body, fed in arbitrary pieces; extensions and trailers are checked and left out."""
+    """A chunked body, fed in arbitrary pieces; extensions and trailers are checked and left out.
 
-    __slots__ = ("_left", "_line", "_part", "done", "extra")
+    `broken` says what is wrong with the framing, once something is; nothing is read after that.
+    """
+
+    __slots__ = ("_left", "_line", "_part", "broken", "done", "extra")
 
     def __init__(self) -> None:
         self._part = "size"
@@ -180,6 +185,7 @@ class ChunkedBody:
         self._line = b""
         self.done = False
         self.extra = b""
+        self.broken = ""
 
     def payload_start(self, data: bytes) -> int:
         """Return where the payload begins if `data` is exactly one chunk and nothing is pending, else 0.
@@ -195,10 +201,10 @@ class ChunkedBody:
         return start if size and start + size + 2 == len(data) and data.endswith(b"\r\n") else 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return the payload in `data`. Bytes behind the body's end go to `extra`. Raises FramingError."""
+        """Return the payload in `data`, as far as it is well framed. Bytes behind the end go to `extra`."""
         pieces: list[bytes] = []
         position = 0
-        while position < len(data) and not self.done:
+        while position < len(data) and not self.done and not self.broken:
             if self._part == "data":
                 piece = data[position : position + self._left]
                 pieces.append(piece)
@@ -215,28 +221,28 @@ class ChunkedBody:
         end = data.find(b"\n", position) + 1
         self._line += data[position : end or len(data)]
         if len(self._line) > LINE_LIMIT_BYTES:
-            raise FramingError("a chunk header is too long")
-        if not end:
-            return len(data)
-        line, self._line = self._line, b""
-        self._take_line(line)
-        return end
+            self.broken = "a chunk header is too long"
+        elif end:
+            line, self._line = self._line, b""
+            self._take_line(line)
+        return end or len(data)
 
     def _take_line(self, line: bytes) -> None:
         if self._part == "size":
             match = _SIZE_LINE.fullmatch(line)
             if match is None:
-                raise FramingError(f"malformed chunk header {line[:40]!r}")
+                self.broken = f"malformed chunk header {line[:40]!r}"
+                return
             self._left = int(match[1], 16)
             self._part = "data" if self._left else "trailer"
         elif self._part == "data end":
             if line != b"\r\n":
-                raise FramingError("a chunk is longer than its header says")
+                self.broken = "a chunk is longer than its header says"
             self._part = "size"
         elif line == b"\r\n":
             self.done = True
         elif not line.endswith(b"\r\n"):
-            raise FramingError("malformed trailer")
+            self.broken = "malformed trailer"
 
 
 Body = SizedBody | OpenBody | ChunkedBody

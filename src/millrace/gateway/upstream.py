@@ -185,14 +185,12 @@ class EngineConnection(asyncio.Protocol):
             self._read_head(rest)
 
     def _read_body(self, body: Body, data: bytes) -> None:
-        try:
-            payload = body.feed(data)
-        except FramingError as error:
-            self.fail("garbage", f"the engine's answer is malformed: {error}")
-            return
+        payload = body.feed(data)
         if payload and self.answer is not None:
             self.answer.payload(payload)
-        if body.done and self.answer is not None:
+        if body.broken:
+            self.fail("garbage", f"the engine's answer is malformed: {body.broken}")
+        elif body.done and self.answer is not None:
             answer = self.answer
             self._let_go(clean=not body.extra)
             answer.end(by_close=False)
