@@ -1,0 +1,42 @@
+"""A real fleet for end-to-end tests: two engines with the demo model and a gateway, all processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+
+from millrace.launch import Fleet, engine_command, gateway_command
+
+OPTIONS = ("--kv-blocks", "512", "--max-num-batched-tokens", "256")
+
+
+def two_engines(run_dir: Path) -> Fleet:
+    """Two engines behind a gateway that takes them in turn."""
+    return Fleet(
+        engines=[engine_command("demo", threads=1, options=OPTIONS) for _ in range(2)],
+        gateway=gateway_command(
+            routing="round_robin",
+            names=["one", "two"],
+            event_log=run_dir / "events.jsonl",
+            options=("--scrape", "0.2"),
+        ),
+        run_dir=run_dir,
+    )
+
+
+async def until(true: Callable[[], Awaitable[bool]], *, within_s: float = 30.0) -> None:
+    """Wait for something to become true, and fail if it does not."""
+    async with asyncio.timeout(within_s):
+        while not await true():
+            await asyncio.sleep(0.05)
+
+
+async def ready(session: aiohttp.ClientSession, url: str, replicas: int) -> bool:
+    """Whether the gateway counts that many engines as ready."""
+    async with session.get(f"{url}/metrics") as response:
+        text = await response.text()
+    found = [line for line in text.splitlines() if line.startswith("millrace_pool_ready_replicas")]
+    return bool(found) and float(found[0].split()[-1]) == replicas
