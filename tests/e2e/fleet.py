@@ -1,4 +1,4 @@
-"""A real fleet for end-to-end tests: two engines with the demo model and a gateway, all processes of their own."""
+"""A real fleet for end-to-end tests: two engines with the demo model and a gateway, each a process."""
 
 from __future__ import annotations
 

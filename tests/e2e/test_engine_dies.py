@@ -1,4 +1,4 @@
-"""An engine is killed under load: nothing hangs, nothing is lost without a word, and it is used again once back."""
+"""An engine is killed under load: nothing hangs or is lost without a word, and it is used again once back."""
 
 from __future__ import annotations
 

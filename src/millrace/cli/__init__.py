@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -31,21 +32,26 @@ app.command("replay")(replay.run)
 UsageError = typer.BadParameter.__mro__[1]
 
 
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and leave.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole stack trace of an error.")] = False,
-) -> None:
-    if version:
+def _tell_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"millrace {millrace.__version__}")
         raise typer.Exit
 
 
-def main() -> None:
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version and leave."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole stack trace of an error.")] = False,
+) -> None:
+    """What comes before the verb; `--debug` is taken out before parsing."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 if well, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)

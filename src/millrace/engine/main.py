@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
@@ -32,13 +32,14 @@ def serve(settings: EngineSettings, batching: BatchingPolicy) -> int:
     """
     for number in HANDLED:
         signal.signal(number, _stop_loading)
-    try:
-        listener = _bind(settings)
-        engine = load_engine(settings, batching)
-    except (ValueError, OSError) as error:
-        print(f"millrace engine: {error}", file=sys.stderr)
-        return 2
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with ExitStack() as held:
+        try:
+            listener = held.enter_context(_bind(settings))
+            engine = load_engine(settings, batching)
+        except (ValueError, OSError) as error:
+            print(f"millrace engine: {error}", file=sys.stderr)
+            return 2
+        runner = held.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         return runner.run(_serve(settings, engine, listener))
 
 

@@ -75,6 +75,6 @@ def _report(settings: DemoSettings, policies: list[PolicyRuns], cost: Linear) ->
         slo=settings.slo,
         seed=settings.seed,
         config=config,
-        origin=origin([*sys.orig_argv]),
+        origin=origin(["millrace", *sys.argv[1:]]),
         policies=policies,
     )

@@ -1,0 +1,171 @@
+"""Every verb as a person types it: data on stdout, words on stderr, one meaning per exit code."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from millrace import __version__
+from millrace.cli import main
+
+SMALL = ("--trace", "azure_conv_2023", "--fleet", "2x a100-80g llama-3-8b", "--requests", "60")
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def millrace(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command line in this process."""
+
+    def run(*words: str) -> Said:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return Said(code if isinstance(code, int) else 0, out, err)
+
+    return run
+
+
+def test_the_version_is_told(millrace: Run) -> None:
+    assert millrace("--version") == (0, f"millrace {__version__}\n", "")
+
+
+def test_policies_are_listed_with_their_sources(millrace: Run) -> None:
+    said = millrace("policies", "--json")
+    listed = {(p["family"], p["name"]): p for p in json.loads(said.out)["policies"]}
+    assert ("routing", "least_work") in listed
+    assert all(p["about"] and p["source"] for p in listed.values())
+    assert "prefix_affinity" in millrace("policies").out
+
+
+def test_simulate_prints_one_object_with_every_policy(millrace: Run) -> None:
+    said = millrace("simulate", *SMALL, "--routing", "round_robin,least_work", "--json")
+    assert said.code == 0, said.err
+    report = json.loads(said.out)
+    assert [p["name"] for p in report["policies"]] == ["round_robin", "least_work"]
+    for policy in report["policies"]:
+        assert policy["requests"] == policy["completed"] == 60
+        assert policy["throughput"] > 0
+        assert policy["simulated_s"] > policy["wall_s"] > 0
+        for latency in ("ttft_s", "tpot_s", "e2e_s"):
+            assert 0 < policy[latency]["p50"] <= policy[latency]["p90"] <= policy[latency]["p99"]
+        assert {"cache_hit_ratio", "slo_attainment"} <= policy.keys()
+
+
+def test_a_simulated_log_replays_to_the_last_action(millrace: Run, tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    assert millrace("simulate", *SMALL, "--log", str(log)).code == 0
+    said = millrace("replay", str(log))
+    assert (said.code, said.out.strip()) == (0, "182 events replayed: 60 of 60 actions identical")
+    assert json.loads(millrace("replay", str(log), "--json").out)["identical"] == 60
+
+
+def test_a_log_whose_actions_were_changed_fails_the_replay(millrace: Run, tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    millrace("simulate", *SMALL, "--log", str(log))
+    lines = log.read_text().splitlines(keepends=True)
+    changed = next(n for n, line in enumerate(lines) if '"replica":"r0"' in line and "Dispatch" in line)
+    lines[changed] = lines[changed].replace('"replica":"r0"', '"replica":"r1"')
+    log.write_text("".join(lines))
+    said = millrace("replay", str(log))
+    assert said.code == 1
+    assert f"line {changed + 1}" in said.out
+
+
+def test_each_policy_of_several_gets_a_log_of_its_own(millrace: Run, tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    assert millrace("simulate", *SMALL, "--routing", "round_robin,two_choices", "--log", str(log)).code == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "events-round_robin.jsonl",
+        "events-two_choices.jsonl",
+    ]
+
+
+def test_a_converted_trace_says_the_same(millrace: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.jsonl"
+    assert millrace("trace", "convert", "mooncake_conversation", str(copy), "--requests", "200").code == 0
+    found = json.loads(millrace("trace", "inspect", str(copy), "--json").out)
+    assert found["requests"] == 200
+    assert found["block_hit_ratio"] > 0
+    assert "requests" in millrace("trace", "inspect", str(copy)).out
+
+
+BAD = [
+    (("simulate", "--trace", "azure_conv", "--fleet", "1x h100 llama-3-8b"), "azure_conv_2023"),
+    (("simulate", "--trace", "azure_conv_2023", "--fleet", "1x h1000 llama-3-8b"), "h100"),
+    (("simulate", "--trace", "azure_conv_2023", "--fleet", "1x l40s llama-3-70b"), "GiB"),
+    (("simulate", *SMALL, "--routing", "least_wok"), "least_work"),
+    (("simulate", *SMALL, "--routing", "two_choices(seeds=1)"), "seed"),
+    (("simulate", *SMALL, "--slo", "ttft=500"), "unit"),
+    (("simulate", *SMALL, "--slo", "itl=5ms"), "ttft"),
+    (("simulate", "--fleet", "1x h100 llama-3-8b"), "--trace"),
+    (("replay", "no-such-file.jsonl"), "no-such-file.jsonl"),
+    (("trace", "inspect", "no-such-file.csv"), "no-such-file.csv"),
+    (("serve",), "--backend"),
+    (("serve", "--backend", "ftp://engine:1"), "http://"),
+    (("engine", "--model", "/no/such/checkpoint"), "/no/such/checkpoint"),
+    (("engine", "--batching", "splitfuse"), "split_fuse"),
+    (("demo", "--routing", "nonsense"), "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), BAD, ids=[" ".join(words)[:60] for words, _ in BAD])
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    millrace: Run, words: tuple[str, ...], hint: str
+) -> None:
+    said = millrace(*words)
+    assert said.code == 2, said.err
+    assert said.out == ""
+    assert hint in said.err
+    assert "Traceback" not in said.err
+    assert len(said.err.strip().splitlines()) == 1
+
+
+def test_a_bad_row_of_a_trace_is_named_by_its_line(millrace: Run, tmp_path: Path) -> None:
+    trace = tmp_path / "bad.csv"
+    trace.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16,x,1\n"
+    )
+    said = millrace("trace", "inspect", str(trace))
+    assert said.code == 2
+    assert "line 3" in said.err
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        words = ["serve", "--backend", "http://127.0.0.1:9", "--port", port]
+        done = subprocess.run(
+            [sys.executable, "-m", "millrace", *words], capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 2
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    words = ["--debug", "replay", "no-such-file.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-m", "millrace", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
