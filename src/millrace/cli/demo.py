@@ -11,9 +11,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from millrace.bench.demo import DemoSettings, run_demo
-from millrace.bench.report.files import summary
-from millrace.bench.table import comparison
+from millrace.bench.demo.settings import DemoSettings
 from millrace.cli.options import names_of, slo_of
 from millrace.cli.output import EXIT_FAILED, CommandError, put_json, put_table, say, stderr
 from millrace.core.outcome import Outcome
@@ -24,6 +22,7 @@ DEFAULTS = DemoSettings()
 
 
 def run(
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the report and the logs.")] = DEFAULTS.out,
     engines: Annotated[int, typer.Option(min=1, help="Engines to start, one core each.")] = DEFAULTS.engines,
     routing: Annotated[str, typer.Option(help="Policies to compare, separated by commas.")] = ",".join(
@@ -38,6 +37,11 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Start engines and a gateway here, replay real traffic under each policy, live and simulated."""
+    # Here and not above: the client's libraries take half a second that no other verb should pay.
+    from millrace.bench.demo.run import run_demo
+    from millrace.bench.report.files import summary
+    from millrace.bench.table import comparison
+
     policies = tuple(names_of(routing))
     for name in policies:
         load("routing", name)

@@ -15,6 +15,7 @@ DEMO_NAME = "demo"
 
 
 def run(
+    *,
     model: Annotated[
         str, typer.Option(help="A checkpoint folder, or demo for the model in the box.")
     ] = DEMO_NAME,

@@ -21,6 +21,7 @@ DEMO_RUN = Path("millrace-demo")
 
 
 def run(
+    *,
     backend: Annotated[
         list[str] | None, typer.Option(help="An engine, [NAME=]http://HOST:PORT (repeatable).")
     ] = None,

@@ -29,6 +29,7 @@ SCHEMA = "millrace.simulation/1"
 
 
 def run(
+    *,
     trace: Annotated[
         str, typer.Option(help="A shipped name (azure_conv_2023, mooncake_conversation) or a path.")
     ],

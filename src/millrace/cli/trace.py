@@ -41,6 +41,7 @@ def inspect(
 def convert(
     trace: Source,
     out: Annotated[Path, typer.Argument(help="The file to write; it is replaced if it exists.")],
+    *,
     to: Annotated[
         Format, typer.Option("--to", help="The format to write; only millrace keeps every field.")
     ] = "millrace",
