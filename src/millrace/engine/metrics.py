@@ -29,7 +29,8 @@ class Metrics:
         self._e2e = self._histogram("e2e_request_latency", "From arrival to the last token.", E2E_S)
         self._prompt = self._counter("prompt_tokens", "Prompt tokens of requests that got a token.")
         self._generated = self._counter("generation_tokens", "Tokens generated.")
-        self._ends = self._counter("request_success", "Requests by how they ended.", "finished_reason")
+        ends = self._counter("request_success", "Requests by how they ended.", "finished_reason")
+        self._ends = {why: ends.labels(*self._labels, why) for why in ("stop", "length", "abort")}
 
     def first_token(self, sequence: Sequence, ttft_s: float) -> None:
         """A sequence got its first token."""
@@ -44,7 +45,7 @@ class Metrics:
 
     def finished(self, why: str, latency_s: float) -> None:
         """A sequence ended: "stop", "length", or "abort"."""
-        self._ends.labels(*self._labels, why).inc()
+        self._ends[why].inc()
         self._e2e.observe(latency_s)
 
     def render(self) -> bytes:

@@ -1,4 +1,4 @@
-"""One line of JSON per step: its shape, the seconds it took and when it ended; cost models are fitted to it."""
+"""One line of JSON per step: its shape, its seconds and when it ended, to fit cost models to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def step_log(path: Path | None) -> Iterator[StepObserver]:
     with path.open("ab") as file:
 
         def write(step: Step, result: StepResult) -> None:
-            fields = msgspec.structs.asdict(step.shape) | {"seconds": result.seconds, "ended_s": time.monotonic()}
+            fields = msgspec.structs.asdict(step.shape) | {
+                "seconds": result.seconds,
+                "ended_s": time.monotonic(),
+            }
             file.write(msgspec.json.encode(fields) + b"\n")
 
         yield write

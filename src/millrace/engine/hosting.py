@@ -1,0 +1,75 @@
+"""Runs an engine behind uvicorn until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from millrace.engine.engine import Engine
+from millrace.engine.loop import EngineLoop
+from millrace.engine.metrics import Metrics
+from millrace.engine.server import Api
+from millrace.engine.settings import EngineSettings
+from millrace.engine.step_log import step_log
+
+
+async def host(settings: EngineSettings, engine: Engine, listener: socket.socket) -> int:
+    """Serve on the listener until SIGTERM or SIGINT (exit code 0), or until a step fails (1)."""
+    metrics = Metrics(engine.replica, settings.names[0])
+    with step_log(settings.step_log) as observe:
+        loop = EngineLoop(engine.replica, engine.executor, metrics, waiting=settings.waiting, observe=observe)
+        api = Api(engine.service, loop, metrics, body_bytes=settings.body_bytes)
+        server = _Server(_config(api, settings))
+        steps = asyncio.create_task(loop.run())
+        steps.add_done_callback(server.stop)
+        await server.serve(sockets=[listener])
+        return await _stopped(steps)
+
+
+def _config(api: Api, settings: EngineSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        api.app(),
+        http="httptools",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal is a wish to end and not a death, and readiness is told."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    def stop(self, _: asyncio.Task[None]) -> None:
+        """End like on SIGTERM."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"ready http://{shown}:{port}", file=sys.stderr, flush=True)
+
+
+async def _stopped(steps: asyncio.Task[None]) -> int:
+    """End the step loop; its exception, if it had one, is the process's last word."""
+    steps.cancel()
+    (failure,) = await asyncio.gather(steps, return_exceptions=True)
+    if isinstance(failure, asyncio.CancelledError):
+        return 0
+    print(f"millrace engine: a step failed: {failure!r}", file=sys.stderr)
+    return 1
