@@ -137,9 +137,9 @@ class Caller:
 
 
 @asynccontextmanager
-async def caller(gateway: Gateway, **options: Any) -> AsyncIterator[Caller]:
-    """Connect to a gateway."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1 << 24, **options)
+async def caller(gateway: Gateway, *, limit: int = 1 << 24) -> AsyncIterator[Caller]:
+    """Connect to a gateway; a client reads ahead by `limit` bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=limit)
     try:
         yield Caller(reader, writer)
     finally:
