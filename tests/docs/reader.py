@@ -40,13 +40,17 @@ def commands(block: Block) -> list[Command]:
 
 
 def missing(expected: tuple[str, ...], output: str) -> str | None:
-    """Return the first expected line that does not follow the ones before it in the output."""
-    rest = iter(output.splitlines())
+    """Return the first expected line that does not follow the ones before it; spaces may be wider."""
+    rest = map(_narrow, output.splitlines())
     for line in expected:
-        pattern = re.compile(re.escape(line).replace(re.escape("..."), ".*"))
-        if line != "..." and not any(pattern.fullmatch(said.strip()) for said in rest):
+        pattern = re.compile(re.escape(_narrow(line)).replace(re.escape("..."), ".*"))
+        if line != "..." and not any(map(pattern.fullmatch, rest)):
             return line
     return None
+
+
+def _narrow(line: str) -> str:
+    return " ".join(line.split())
 
 
 class Reader:
