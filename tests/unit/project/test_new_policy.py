@@ -26,9 +26,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "tests/conftest.py"):
         copy(ROOT / name, copied / name)
     for block in read(ROOT / "CONTRIBUTING.md").blocks:
-        if name := block.option("file"):
-            (copied / name).parent.mkdir(parents=True, exist_ok=True)
-            (copied / name).write_text(block.text, encoding="utf-8")
+        if written := block.option("file"):
+            (copied / written).parent.mkdir(parents=True, exist_ok=True)
+            (copied / written).write_text(block.text, encoding="utf-8")
     return copied
 
 
