@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from millrace.core.cost import Linear
 from millrace.core.suggest import unknown
@@ -46,8 +48,8 @@ def open_calibration(name_or_path: str | Path) -> Linear:
     if not path.is_file():
         raise _not_found("calibration", str(name_or_path), path, shipped)
     try:
-        return Linear.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return Linear.from_dict(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -91,12 +91,11 @@ def _move(gram: list[Vector], target: Vector, x: Vector, free: set[int]) -> Vect
         falling = [i for i in order if goal[i] <= 0]
         if not falling:
             return goal
-        step = min(x[i] / (x[i] - goal[i]) for i in falling)
+        first = min(falling, key=lambda i: x[i] / (x[i] - goal[i]))
+        step = x[first] / (x[first] - goal[first])
         x = [v + step * (g - v) for v, g in zip(x, goal, strict=True)]
-        for i in falling:
-            if x[i] <= 1e-15:
-                x[i] = 0.0
-                free.discard(i)
+        x[first] = 0.0
+        free.discard(first)
 
 
 def _eliminate(gram: list[Vector], target: Vector, order: list[int]) -> Vector:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Literal, get_args
 
@@ -10,6 +11,13 @@ from millrace.core.trace import azure, burstgpt, mooncake, native
 from millrace.core.trace.record import TraceError, TraceRecord
 
 Format = Literal["millrace", "azure", "mooncake", "burstgpt"]
+
+_WRITERS: dict[Format, Callable[[Iterable[TraceRecord]], Iterator[str]]] = {
+    "millrace": native.write,
+    "azure": azure.write,
+    "mooncake": mooncake.write,
+    "burstgpt": burstgpt.write,
+}
 
 
 def detect(first_line: str) -> Format:
@@ -34,35 +42,24 @@ def read_trace(
     drop_failed: bool = False,
     block_tokens: int = mooncake.BLOCK_TOKENS,
 ) -> Iterator[TraceRecord]:
-    """Yield the records of a trace in file order, reading only as far as asked.
+    """Yield the records of a trace in file order, reading little further than asked.
 
     `spread` undoes the 3 s rounding of Mooncake's stamps, whose blocks have `block_tokens` tokens;
     `drop_failed` leaves out requests that got no answer, which are marked otherwise.
-    Raises TraceError for the first row that cannot be read, when it is reached.
+    Raises TraceError at once if the format is unknown, and for a row that cannot be read when it is reached.
     """
     rows = iter(lines)
     first = next(rows, "")
-    every = chain([first], rows)
-    match detect(first):
-        case "millrace":
-            records = native.read(every)
-        case "azure":
-            records = azure.read(every)
-        case "mooncake":
-            records = mooncake.read(every, block_tokens=block_tokens, spread=spread)
-        case "burstgpt":
-            records = burstgpt.read(every)
+    readers: dict[Format, Callable[[Iterable[str]], Iterator[TraceRecord]]] = {
+        "millrace": native.read,
+        "azure": azure.read,
+        "mooncake": partial(mooncake.read, block_tokens=block_tokens, spread=spread),
+        "burstgpt": burstgpt.read,
+    }
+    records = readers[detect(first)](chain([first], rows))
     return (r for r in records if not r.failed) if drop_failed else records
 
 
 def write_trace(records: Iterable[TraceRecord], format: Format) -> Iterator[str]:
     """Yield the lines of a trace, without line ends. Only `millrace` keeps every field."""
-    match format:
-        case "millrace":
-            return native.write(records)
-        case "azure":
-            return azure.write(records)
-        case "mooncake":
-            return mooncake.write(records)
-        case "burstgpt":
-            return burstgpt.write(records)
+    return _WRITERS[format](records)

@@ -87,7 +87,7 @@ def inspect(records: Iterable[TraceRecord]) -> TraceSummary:
         blocks=reuse.blocks,
         unique_blocks=len(reuse.seen),
         block_hit_ratio=reuse.hits / reuse.blocks if reuse.blocks else None,
-        token_hit_ratio=reuse.hit_tokens / sum(inputs) if reuse.blocks else None,
+        token_hit_ratio=reuse.hit_tokens / sum(inputs) if reuse.blocks and any(inputs) else None,
     )
 
 

@@ -110,10 +110,10 @@ def json_row(number: int, text: str, decoder: msgspec.json.Decoder[T]) -> T:
 def csv_lines(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
     """Yield the lines of a table, without line ends."""
     line: list[str] = []
-    writer = csv.writer(_Sink(line), lineterminator="")
+    writer = csv.writer(_Sink(line))  # its own line end is what makes it quote line ends within cells
     for row in chain([header], rows):
         writer.writerow(row)
-        yield line.pop()
+        yield line.pop().removesuffix("\r\n")
 
 
 class _Sink:
