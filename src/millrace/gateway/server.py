@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -92,8 +93,9 @@ async def _serve(settings: GatewaySettings, controller: Controller) -> int:
             print(f"draining {len(gateway.exchanges)} requests", file=sys.stderr, flush=True)
             await drain(gateway, hurry)
     except OSError as error:
-        where = error.filename or f"{settings.host}:{settings.port}"
-        print(f"cannot use {where}: {error.strerror or error}", file=sys.stderr, flush=True)
+        where = error.filename or f"{_shown(settings.host)}:{settings.port}"
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        print(f"cannot use {where}: {why}", file=sys.stderr, flush=True)
         return CANNOT_START
     return INTERRUPTED if hurry.is_set() else 0
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 from msgspec import Struct
@@ -136,8 +136,14 @@ class Caller:
             return chunks, False
 
 
+class Listening(Protocol):
+    """What has a port to connect to."""
+
+    port: int
+
+
 @asynccontextmanager
-async def caller(gateway: Gateway, *, limit: int = 1 << 24) -> AsyncIterator[Caller]:
+async def caller(gateway: Listening, *, limit: int = 1 << 24) -> AsyncIterator[Caller]:
     """Connect to a gateway; a client reads ahead by `limit` bytes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=limit)
     try:
@@ -146,7 +152,7 @@ async def caller(gateway: Gateway, *, limit: int = 1 << 24) -> AsyncIterator[Cal
         writer.transport.abort()
 
 
-async def ask(gateway: Gateway, data: bytes) -> Answer:
+async def ask(gateway: Listening, data: bytes) -> Answer:
     """Ask over a connection of its own."""
     async with caller(gateway) as one:
         return await one.ask(data)
