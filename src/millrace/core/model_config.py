@@ -25,18 +25,19 @@ def from_config(
     heads = _count(config, "num_attention_heads")
     hidden = _count(config, "hidden_size")
     layers = _count(config, "num_hidden_layers")
+    latent = _latent(config) if kind == "deepseek_v3" else None
     return ModelSpec(
         name=name or str(config.get("_name_or_path") or kind),
         layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=_count(config, "num_key_value_heads", heads),
-        head_dim=_count(config, "head_dim", hidden // heads),
+        head_dim=latent.nope_dim + latent.rope_dim if latent else _count(config, "head_dim", hidden // heads),
         ffn=_count(config, "intermediate_size"),
         vocab=_count(config, "vocab_size"),
         context_tokens=_count(config, "max_position_embeddings"),
         source=source,
-        latent=_latent(config) if kind == "deepseek_v3" else None,
+        latent=latent,
         attention_bias=kind == "qwen2" or bool(config.get("attention_bias")),
         qk_norm=kind.startswith("qwen3"),
         tied_embeddings=bool(config.get("tie_word_embeddings")),

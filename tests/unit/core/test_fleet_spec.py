@@ -46,10 +46,10 @@ def test_a_model_made_for_short_contexts_gets_no_longer_ones() -> None:
 
 def test_replicas_are_numbered_through_the_fleet_so_that_ids_sort_as_they_count() -> None:
     groups = parse_fleet("9x h100 demo, 2x l40s demo")
-    ids = [id for id, _ in members(groups)]
+    ids = [name for name, _ in members(groups)]
     assert ids == sorted(ids) == [f"r{n:02d}" for n in range(11)]
     assert [group.device.name for _, group in members(groups)][8:] == ["h100", "l40s", "l40s"]
-    assert [id for id, _ in members(parse_fleet("h100 demo"))] == ["r0"]
+    assert [name for name, _ in members(parse_fleet("h100 demo"))] == ["r0"]
 
 
 def test_replicas_are_described_with_speeds_that_the_roofline_predicts() -> None:

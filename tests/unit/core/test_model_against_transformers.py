@@ -1,4 +1,4 @@
-"""The arithmetic of models, held against modules that transformers builds (without memory) from the same config."""
+"""The arithmetic of models, held against modules that transformers builds from the same config."""
 
 from __future__ import annotations
 

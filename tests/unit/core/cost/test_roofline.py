@@ -22,6 +22,17 @@ FLEETS = [
     ("demo", "cpu", 1),
 ]
 Rows = list[dict[str, str]]
+alone = st.builds(StepShape, st.integers(0, 300), st.integers(0, 10**6))
+mixed = st.builds(
+    StepShape,
+    st.integers(0, 300),
+    st.integers(0, 10**6),
+    st.integers(1, 8),
+    st.integers(1, 4096),
+    st.integers(0, 10**8),
+    st.integers(0, 300),
+)
+shapes = alone | mixed
 
 
 def roofline(name: str, on: str, tensor_parallel: int = 1) -> Roofline:
@@ -98,29 +109,14 @@ def test_no_step_is_faster_than_its_operations_on_the_data_sheet(
     assert seconds > 4096 * model(name).flops_per_token / peak
 
 
-@pytest.mark.parametrize(("name", "on", "tensor_parallel"), FLEETS)
-@given(
-    decodes=st.integers(0, 300),
-    context=st.integers(0, 10**6),
-    tokens=st.integers(0, 4096),
-    attended=st.integers(0, 10**8),
-    emits=st.integers(0, 300),
-)
-def test_the_price_is_affine_in_what_is_attended_to(
-    name: str,
-    on: str,
-    tensor_parallel: int,
-    decodes: int,
-    context: int,
-    tokens: int,
-    attended: int,
-    emits: int,
-) -> None:
-    priced = roofline(name, on, tensor_parallel)
+@pytest.mark.parametrize("fleet", FLEETS)
+@given(shape=shapes)
+def test_the_price_is_affine_in_what_is_attended_to(fleet: tuple[str, str, int], shape: StepShape) -> None:
+    priced = roofline(*fleet)
 
     def at(share: int) -> float:
-        some = StepShape(decodes, share * context, min(tokens, 1), tokens, share * attended, emits)
-        return priced.step_s(some)
+        context, attended = shape.decode_context_tokens * share, shape.prefill_attended_tokens * share
+        return priced.step_s(replace(shape, decode_context_tokens=context, prefill_attended_tokens=attended))
 
     assert at(1) - at(0) == pytest.approx(at(2) - at(1), rel=1e-6, abs=1e-12)
     assert at(1) >= at(0)
