@@ -1,9 +1,10 @@
-"""Whatever the workload, the fleet and the policies: every simulated request ends once, and the log replays."""
+"""Whatever the workload, fleet and policies: each simulated request ends once, and the log replays."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -67,7 +68,9 @@ def test_every_request_ends_once_and_the_log_replays(
 ) -> None:
     spec = ReplicaSpec(models=("m",), limits=limit)
     fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine()) for n in range(count)]
-    controller = Controller(load("routing", routing), load("queueing", "fcfs"), ControlSettings(max_hold_s=1.0))
+    controller = Controller(
+        load("routing", routing), load("queueing", "fcfs"), ControlSettings(max_hold_s=1.0)
+    )
     log: list[bytes] = []
     way = Surroundings(to_engine_s=way_s, from_engine_s=way_s, shared_cores=1.5)
     found = simulate(jobs, fleet, controller, load("batching", batching), surroundings=way, log=log.append)
@@ -85,3 +88,43 @@ def test_every_request_ends_once_and_the_log_replays(
     assert not controller.state.flights
     replayed = replay(log)
     assert replayed.identical == replayed.actions
+
+
+@settings(max_examples=80)
+@given(
+    jobs=workloads(),
+    limit=limits,
+    count=st.integers(1, 3),
+    routing=st.sampled_from(names("routing")),
+    batching=st.sampled_from(names("batching")),
+    way_s=st.sampled_from([0.0, 0.003]),
+)
+def test_leaping_changes_nothing_but_the_time_it_takes(
+    *, jobs: list[Job], limit: Limits, count: int, routing: str, batching: str, way_s: float
+) -> None:
+    spec = ReplicaSpec(models=("m",), limits=limit)
+    fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine()) for n in range(count)]
+    way = Surroundings(to_engine_s=way_s, from_engine_s=way_s)
+    found = [
+        simulate(
+            jobs,
+            fleet,
+            Controller(load("routing", routing), load("queueing", "fcfs")),
+            load("batching", batching),
+            surroundings=way,
+            leaping=leaping,
+        ).outcomes
+        for leaping in (True, False)
+    ]
+    leapt, stepped = ({o.id: o for o in outcomes} for outcomes in found)
+    assert leapt.keys() == stepped.keys()
+    for name, outcome in leapt.items():
+        oracle = stepped[name]
+        assert (outcome.replica, outcome.status, outcome.cached_tokens, outcome.output_tokens) == (
+            oracle.replica,
+            oracle.status,
+            oracle.cached_tokens,
+            oracle.output_tokens,
+        )
+        assert outcome.first_token_s == pytest.approx(oracle.first_token_s, abs=1e-9)
+        assert outcome.finished_s == pytest.approx(oracle.finished_s, abs=1e-9)

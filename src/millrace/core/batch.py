@@ -51,7 +51,12 @@ class Grant(Struct, frozen=True):
 
 
 class BatchingPolicy(Protocol):
-    """What does one iteration compute?"""
+    """What does one iteration compute?
+
+    A policy whose plan stays the same while nobody comes or leaves, except that decodes go on and a prompt
+    that fills the step gets shorter, says so with a class attribute `steady = True`: a simulator then
+    jumps over such iterations.
+    """
 
     def plan(self, batch: BatchView) -> list[Grant]:
         """Return grants, most important first, within `step_tokens` and `sequences`; change nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.core.cost import StepShape
 from millrace.replica.sequence import Sequence
@@ -24,6 +25,17 @@ class Step(Struct, frozen=True, eq=False):
 
     chunks: tuple[Chunk, ...]
     shape: StepShape
+
+    @property
+    def following(self) -> StepShape:
+        """The shape of the iteration after this one, if it does the same."""
+        shape = self.shape
+        further = sum(c.tokens * c.tokens for c in self.chunks if not c.emits) if shape.prefills else 0
+        return replace(
+            shape,
+            decode_context_tokens=shape.decode_context_tokens + shape.decodes,
+            prefill_attended_tokens=shape.prefill_attended_tokens + further,
+        )
 
 
 class StepResult(Struct, frozen=True):

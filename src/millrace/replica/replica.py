@@ -13,6 +13,7 @@ from millrace.core.cost import StepShape
 from millrace.core.replica import Limits
 from millrace.replica.batch import Batch
 from millrace.replica.executor import Chunk, Executor, Step, StepResult
+from millrace.replica.lasting import iterations
 from millrace.replica.progress import End, Progress
 from millrace.replica.sequence import Sequence
 
@@ -106,12 +107,23 @@ class Replica:
         self._in_flight = step
         return step
 
-    def commit(self, step: Step, result: StepResult) -> Progress:
-        """Book what the step computed, publish full blocks, and free those of sequences that are complete."""
+    def lasting(self, step: Step) -> int:
+        """How many iterations like the step just planned follow each other if nobody comes or leaves.
+
+        Always 1 under a batching policy that does not call itself `steady`.
+        """
+        steady = getattr(self.batching, "steady", False)
+        return iterations(step, self.limits, self.batch.pool.free) if steady else 1
+
+    def commit(self, step: Step, result: StepResult, *, count: int = 1) -> Progress:
+        """Book what the step computed, publish full blocks, and free those of sequences that are complete.
+
+        `count` books that many iterations in a row, at most as many as `lasting` said.
+        """
         assert step is self._in_flight, "only the step in flight can be committed"
         self._in_flight = None
         progress = Progress(result.seconds, [], [], [])
-        self._book(self._surviving(step), result.ended, progress)
+        self._book(self._surviving(step), result.ended, count, progress)
         if progress.ended:
             self.batch.complete(end.sequence for end in progress.ended)
         return progress
@@ -172,20 +184,23 @@ class Replica:
         self._aborted.clear()
         return tuple(chunk for chunk in step.chunks if chunk.sequence.table)
 
-    def _book(self, chunks: tuple[Chunk, ...], stopped: frozenset[str], progress: Progress) -> None:
+    def _book(
+        self, chunks: tuple[Chunk, ...], stopped: frozenset[str], count: int, progress: Progress
+    ) -> None:
         block_tokens = self.limits.block_tokens
         emitted = progress.emitted
         for chunk in chunks:
             sequence = chunk.sequence
-            sequence.computed = computed = chunk.start + chunk.tokens
+            sequence.computed = computed = chunk.start + chunk.tokens * count
             filled = computed % block_tokens == 0
-            if filled or chunk.tokens > 1:
+            if filled or chunk.tokens > 1 or count > 1:
+                self.batch.extend(sequence)
                 self.batch.publish(sequence)
             if not chunk.emits:
                 continue
             emitted.append(sequence)
-            sequence.generated = generated = sequence.generated + 1
-            if generated == 1:
+            sequence.generated = generated = sequence.generated + count
+            if generated == count:
                 progress.first.append(sequence)
             if stopped and sequence.id in stopped:
                 progress.ended.append(End(sequence, "stop"))

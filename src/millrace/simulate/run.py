@@ -37,11 +37,13 @@ def simulate(
     surroundings: Surroundings | None = None,
     log: Callable[[bytes], object] | None = None,
     progress: Callable[[Outcome], None] | None = None,
+    leaping: bool = True,
 ) -> Simulation:
     """Run the jobs through a fleet in virtual time.
 
     `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome.
-    The same arguments give the same outcomes and the same log, byte for byte.
+    The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
+    iteration is stepped through: slower by far, and the oracle that the leaps are held to.
     """
     began_s = time.perf_counter()
     outcomes: list[Outcome] = []
@@ -51,9 +53,11 @@ def simulate(
         if progress:
             progress(outcome)
 
+    # Engines that share cores change each other's pace at every step, so no two steps are alike.
+    shared = surroundings is not None and surroundings.shared_cores is not None
     world = World(
         controller,
-        [Server(spec, batching) for spec in fleet],
+        [Server(spec, batching, leaping=leaping and not shared) for spec in fleet],
         finish=finish,
         watch=_writer(controller, log) if log else None,
         surroundings=surroundings,

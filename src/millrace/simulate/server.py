@@ -1,6 +1,8 @@
-"""A simulated engine: the replica kernel that serves, around an executor that only knows prices."""
+"""A simulated engine: the replica kernel that serves, around steps that are only priced."""
 
 from __future__ import annotations
+
+from math import sqrt
 
 from msgspec import Struct
 
@@ -23,26 +25,35 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
 
 
 class Server:
-    """Runs jobs step by step; at most one step is under way, and it ends when the world says so."""
+    """Runs jobs in runs of like steps; at most one run is under way, and it ends when the world says so.
 
-    def __init__(self, spec: ServerSpec, batching: BatchingPolicy) -> None:
+    A run of m steps whose prices rise evenly, from `first` by `gain` each, takes
+    m * first + gain * m * (m - 1) / 2: it is jumped over at once, and cut at the end of a step when
+    something comes from outside. With `leaping` off every run is a single step; the outcome is the same.
+    """
+
+    def __init__(self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True) -> None:
         self.id = spec.id
         self.spec = spec.spec
         self.cost = spec.cost
         self.limits = spec.spec.limits or Limits()
         self.replica = Replica(self.limits, batching)
+        self.leaping = leaping
         self.sequences: dict[str, Sequence] = {}
+        self.end_s = 0.0
         self._step: Step | None = None
+        self._start_s = self._first_s = self._gain_s = 0.0
+        self._count = 1
 
     @property
     def busy(self) -> bool:
-        """Whether a step is under way."""
+        """Whether a run is under way."""
         return self._step is not None
 
     def add(self, job: Job) -> None:
         """Queue a job. Raises ValueError for one that can never fit."""
         blocks = job.engine_blocks(self.limits.block_tokens) if self.limits.prefix_caching else []
-        sequence = Sequence(job.request.id, job.prompt_tokens, max(1, job.output_tokens), blocks)
+        sequence = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
         self.replica.add(sequence)
         self.sequences[sequence.id] = sequence
 
@@ -51,17 +62,34 @@ class Server:
         if self.sequences.pop(request_id, None):
             self.replica.abort(request_id)
 
-    def start(self) -> float | None:
-        """Begin the next step and return its price in seconds; None if there is nothing to do."""
+    def start(self, now_s: float, slowdown: float = 1.0) -> bool:
+        """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
         assert self._step is None
-        self._step = self.replica.plan()
-        return None if self._step is None else self.cost.step_s(self._step.shape)
+        step = self._step = self.replica.plan()
+        if step is None:
+            return False
+        self._start_s = now_s
+        self._first_s = slowdown * self.cost.step_s(step.shape)
+        self._count = self.replica.lasting(step) if self.leaping else 1
+        if self._count > 1:
+            self._gain_s = slowdown * self.cost.step_s(step.following) - self._first_s
+        self.end_s = now_s + self._lasts_s(self._count)
+        return True
 
-    def finish(self, seconds: float) -> Progress:
-        """End the step under way; completed jobs are forgotten."""
+    def cut(self, now_s: float) -> bool:
+        """Let the run end with the step that is under way now; False if it would have anyway."""
+        count = self._steps_by(now_s - self._start_s)
+        if count >= self._count:
+            return False
+        self._count = count
+        self.end_s = self._start_s + self._lasts_s(count)
+        return True
+
+    def finish(self) -> Progress:
+        """End the run under way; completed jobs are forgotten."""
         assert self._step is not None
         step, self._step = self._step, None
-        progress = self.replica.commit(step, StepResult(seconds))
+        progress = self.replica.commit(step, StepResult(self.end_s - self._start_s), count=self._count)
         for end in progress.ended:
             del self.sequences[end.sequence.id]
         return progress
@@ -74,3 +102,22 @@ class Server:
             waiting=len(self.replica.waiting),
             kv_free_tokens=self.replica.kv_free_tokens,
         )
+
+    def _lasts_s(self, count: int) -> float:
+        return (
+            count * self._first_s + self._gain_s * (count * (count - 1) * 0.5) if count > 1 else self._first_s
+        )
+
+    def _steps_by(self, elapsed_s: float) -> int:
+        """The number of the first step that ends at or after `elapsed_s`: a quadratic, then corrected."""
+        if self._count == 1 or elapsed_s <= self._first_s:
+            return 1
+        half = self._gain_s * 0.5
+        linear = self._first_s - half
+        root = sqrt(linear * linear + 4 * half * elapsed_s)
+        count = max(1, int(2 * elapsed_s / (linear + root)))
+        while count > 1 and self._lasts_s(count - 1) >= elapsed_s:
+            count -= 1
+        while self._lasts_s(count) < elapsed_s and count < self._count:
+            count += 1
+        return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from itertools import count
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec import Struct
 
@@ -28,8 +28,9 @@ from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
 from millrace.simulate.server import Server
 
-Happening = Callable[[], None]
 Watcher = Callable[[Event, list[Action]], None]
+Happening = tuple[float, int, Callable[[Any], None], Any]
+"""When, in which order among equals, what, and to whom."""
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -64,7 +65,8 @@ class World:
         self.now_s = 0.0
         self._finish = finish
         self._watch = watch
-        self._heap: list[tuple[float, int, Happening]] = []
+        self._jobs: Iterator[Job] = iter(())
+        self._heap: list[Happening] = []
         self._order = count()
         self._flights: dict[str, Flight] = {}
         self._tick_s: float | None = None
@@ -75,29 +77,31 @@ class World:
         for server in self.servers.values():
             self._tell(Reported(self.now_s, server.id, "ready", server.spec))
         if self.surroundings.scrape_s:
-            self._at(self.surroundings.scrape_s, self._scrape)
-        self._next_arrival(iter(jobs))
-        while self._heap:
-            self.now_s, _, happen = heappop(self._heap)
-            happen()
+            self._at(self.surroundings.scrape_s, self._scrape, self.surroundings.scrape_s)
+        self._jobs = iter(jobs)
+        self._await_arrival()
+        heap = self._heap
+        while heap:
+            self.now_s, _, happen, whom = heappop(heap)
+            happen(whom)
 
-    def _at(self, time_s: float, happen: Happening) -> None:
-        heappush(self._heap, (time_s, next(self._order), happen))
+    def _at(self, time_s: float, happen: Callable[[Any], None], whom: Any) -> None:
+        heappush(self._heap, (time_s, next(self._order), happen, whom))
 
-    def _next_arrival(self, jobs: Iterator[Job]) -> None:
-        """Only one arrival waits in the heap at a time, so a workload can be longer than memory."""
-        job = next(jobs, None)
+    def _await_arrival(self) -> None:
+        """Only one arrival is in the heap at a time, so a workload can be longer than memory."""
+        job = next(self._jobs, None)
         if job is None:
             return
         if job.t_s < self.now_s:
             raise ValueError(
                 f"request {job.request.id!r} is due at {job.t_s} s, before the one in front of it"
             )
-        self._at(job.t_s, lambda: self._arrive(job, jobs))
+        self._at(job.t_s, self._arrive, job)
 
-    def _arrive(self, job: Job, jobs: Iterator[Job]) -> None:
+    def _arrive(self, job: Job) -> None:
         self._flights[job.request.id] = Flight(job)
-        self._next_arrival(jobs)
+        self._await_arrival()
         self._tell(Arrived(self.now_s, job.request))
 
     def _tell(self, event: Event) -> None:
@@ -106,77 +110,90 @@ class World:
             self._watch(event, actions)
         for action in actions:
             self._perform(action)
-        self._plan_tick()
+        due_s = self.controller.next_deadline_s()
+        if due_s is not None and due_s != self._tick_s:
+            self._tick_s = due_s
+            self._at(max(due_s, self.now_s), self._tick, None)
+
+    def _tick(self, _: None) -> None:
+        self._tell(Ticked(self.now_s))
 
     def _perform(self, action: Action) -> None:
         match action:
             case Dispatch():
-                server = self.servers[action.replica]
                 flight = self._flights[action.request_id]
                 flight.replica = action.replica
-                delay_s = self.surroundings.to_engine_s
-                self._at(self.now_s + delay_s, lambda: self._deliver(flight, server))
+                if self.surroundings.to_engine_s:
+                    self._at(self.now_s + self.surroundings.to_engine_s, self._deliver, flight)
+                else:
+                    self._deliver(flight)
             case Cancel():
-                self.servers[action.replica].abort(action.request_id)
+                self._abort(self.servers[action.replica], action.request_id)
                 self._end(action.request_id, "cancelled")
             case Refuse():
                 self._end(action.request_id, "refused", error=action.why)
             case _:
                 assert_never(action)
 
-    def _plan_tick(self) -> None:
-        due_s = self.controller.next_deadline_s()
-        if due_s is not None and due_s != self._tick_s:
-            self._tick_s = due_s
-            self._at(max(due_s, self.now_s), lambda: self._tell(Ticked(self.now_s)))
+    def _abort(self, server: Server, request_id: str) -> None:
+        self._interrupt(server)
+        server.abort(request_id)
 
-    def _deliver(self, flight: Flight, server: Server) -> None:
+    def _deliver(self, flight: Flight) -> None:
+        assert flight.replica is not None
+        server = self.servers[flight.replica]
         try:
             server.add(flight.job)
         except ValueError as error:
             self._leave(flight.job.request.id, error=str(error))
             return
-        if not server.busy:
-            self._step(server)
+        if server.busy:
+            self._interrupt(server)
+        else:
+            self._start(server)
 
-    def _step(self, server: Server) -> None:
-        price_s = server.start()
-        if price_s is None:
-            return
-        self._busy += 1
-        seconds = price_s * self._slowdown()
-        self._at(self.now_s + seconds, lambda: self._stepped(server, seconds))
+    def _interrupt(self, server: Server) -> None:
+        if server.busy and server.cut(self.now_s):
+            self._at(server.end_s, self._ended, server)
+
+    def _start(self, server: Server) -> None:
+        if server.start(self.now_s, self._slowdown()):
+            self._busy += 1
+            self._at(server.end_s, self._ended, server)
 
     def _slowdown(self) -> float:
         cores = self.surroundings.shared_cores
-        return max(1.0, self._busy / cores) if cores else 1.0
+        return max(1.0, (self._busy + 1) / cores) if cores else 1.0
 
-    def _stepped(self, server: Server, seconds: float) -> None:
+    def _ended(self, server: Server) -> None:
+        if not server.busy or server.end_s != self.now_s:
+            return  # the run was cut, and has ended before
         self._busy -= 1
-        progress = server.finish(seconds)
+        progress = server.finish()
         for sequence in progress.first:
-            self._emit(sequence)
+            self._hear(self._emitted, sequence)
         for end in progress.ended:
             self._leave(end.sequence.id, end.sequence)
-        self._step(server)
+        self._start(server)
 
-    def _emit(self, sequence: Sequence) -> None:
-        def started() -> None:
-            flight = self._flights.get(sequence.id)
-            if flight is not None:
-                flight.first_token_s = self.now_s
-                self._tell(Started(self.now_s, sequence.id))
+    def _hear(self, happen: Callable[[Any], None], whom: Any) -> None:
+        """Let the gateway hear of something, after the way from the engine."""
+        self._at(self.now_s + self.surroundings.from_engine_s, happen, whom)
 
-        self._at(self.now_s + self.surroundings.from_engine_s, started)
+    def _emitted(self, sequence: Sequence) -> None:
+        flight = self._flights.get(sequence.id)
+        if flight is not None:
+            flight.first_token_s = self.now_s
+            self._tell(Started(self.now_s, sequence.id))
 
     def _leave(self, request_id: str, done: Sequence | None = None, error: str | None = None) -> None:
-        def finished() -> None:
-            if request_id not in self._flights:
-                return
+        self._hear(self._left, (request_id, done, error))
+
+    def _left(self, last: tuple[str, Sequence | None, str | None]) -> None:
+        request_id, done, error = last
+        if request_id in self._flights:
             self._end(request_id, "completed" if done else "failed", done=done, error=error)
             self._tell(_finished(self.now_s, request_id, done))
-
-        self._at(self.now_s + self.surroundings.from_engine_s, finished)
 
     def _end(
         self, request_id: str, status: Status, *, done: Sequence | None = None, error: str | None = None
@@ -184,12 +201,11 @@ class World:
         flight = self._flights.pop(request_id)
         self._finish(flight.outcome(status, self.now_s, done=done, error=error))
 
-    def _scrape(self) -> None:
+    def _scrape(self, period_s: float) -> None:
         for server in self.servers.values():
             self._tell(Reported(self.now_s, server.id, "ready", report=server.report(self.now_s)))
         if self._flights or self._heap:
-            assert self.surroundings.scrape_s
-            self._at(self.now_s + self.surroundings.scrape_s, self._scrape)
+            self._at(self.now_s + period_s, self._scrape, period_s)
 
 
 def _finished(now_s: float, request_id: str, done: Sequence | None) -> Finished:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from millrace.core.batch import BatchView, Grant
 
@@ -16,6 +17,8 @@ from millrace.core.batch import BatchView, Grant
 @dataclass(frozen=True, slots=True)
 class Policy:
     """No settings: `step_tokens` of the replica's limits bounds the prompts of one step."""
+
+    steady: ClassVar[bool] = True
 
     def plan(self, batch: BatchView) -> list[Grant]:
         """Grant prompts already begun, else whole waiting ones, else every decode."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from millrace.core.batch import BatchView, Grant
 
@@ -15,6 +16,8 @@ from millrace.core.batch import BatchView, Grant
 @dataclass(frozen=True, slots=True)
 class Policy:
     """No settings: the chunk size is `step_tokens` of the replica's limits."""
+
+    steady: ClassVar[bool] = True
 
     def plan(self, batch: BatchView) -> list[Grant]:
         """Grant decodes, then prompts already begun, then waiting ones, until the step is full."""
