@@ -79,11 +79,12 @@ class PassedAnswer:
         )
         now = self._exchange.heard_s = monotonic()
         data = chunk(payload) if self._chunked else payload
-        if not self.committed:
-            self.committed = True
-            self._exchange.begun(now)
-            data = self._exchange.opening(self._head, self._framing()) + data
-        self._exchange.client.write(data)
+        if self.committed:
+            self._exchange.client.write(data)
+            return
+        self.committed = True
+        self._exchange.client.write(self._exchange.opening(self._head, self._framing()) + data)
+        self._exchange.begun(now)
 
     def end(self, *, by_close: bool) -> None:
         """Finish; an answer without length that ends by a closed connection may be whole or not."""
@@ -121,8 +122,8 @@ class EventStream:
         if self._exchange.client.bare or not self._sieve.passes(data):
             self.payload(data[start:-2])
             return
-        self._observe(data)
         self._write(data)
+        self._observe(data)
 
     def payload(self, payload: bytes) -> None:
         """Pass on the events that are complete."""
@@ -137,6 +138,8 @@ class EventStream:
             self._exchange.on_broken("reset", "the engine closed the connection before its stream's end")
             return
         self._send(rest)
+        if self._exchange.ended:
+            return
         self._write(b"" if self._exchange.client.bare else LAST_CHUNK)
         usage = self._sieve.usage()
         self._exchange.finished(self._head.status, usage, events=self._events, complete=complete)
@@ -149,8 +152,8 @@ class EventStream:
 
     def _send(self, events: bytes) -> None:
         if events:
-            self._observe(events)
             self._write(events if self._exchange.client.bare else chunk(events))
+            self._observe(events)
 
     def _observe(self, events: bytes) -> None:
         """Note when tokens came; comments are no tokens."""

@@ -41,6 +41,7 @@ class Exchange:
         "_wire",
         "client",
         "connection",
+        "ended",
         "engine",
         "heard_s",
         "kind",
@@ -65,6 +66,7 @@ class Exchange:
         self._fresh = True
         self._failed_by = ""
         self.heard_s = self._arrived_s
+        self.ended = False
         self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
         self._kept: tuple[Head, bytes] | None = None
         self._series: Series | None = None
@@ -137,7 +139,8 @@ class Exchange:
         if head.is_event_stream and head.status < 400:
             answer = self._answer = EventStream(self, head, strip_usage=self._strip_usage)
             answer.payload(body)
-            answer.end(by_close=False)
+            if not self.ended:
+                answer.end(by_close=False)
         else:
             self.held(head, body)
 
@@ -264,6 +267,7 @@ class Exchange:
 
     def _end(self, outcome: str, status: int | None) -> None:
         """Forget the request; whatever comes for it now comes too late."""
+        self.ended = True
         self._drop_connection()
         self._gateway.exchanges.pop(self.request.id, None)
         self._counted().end(outcome, monotonic() - self._arrived_s)

@@ -32,8 +32,8 @@ class _Models(msgspec.Struct):
 async def watch(gateway: Gateway, member: Member) -> None:
     """Examine one engine again and again."""
     while True:
-        await examine(gateway, member)
         await asyncio.sleep(gateway.settings.scrape_s)
+        await examine(gateway, member)
 
 
 async def examine(gateway: Gateway, member: Member) -> None:

@@ -1,56 +1,16 @@
 """A fake engine: OpenAI-shaped answers at a chosen pace over real sockets, and every way an engine can break.
 
-For tests of whatever stands in front of engines. It says what it heard, what it works on, and what was aborted.
+For tests of whatever stands in front of engines. It says what it heard, works on and saw aborted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, Literal, cast
+from typing import cast
 
 import msgspec
-from msgspec import Struct
 
-Break = Literal["", "reset", "close", "garbage", "silence"]
-
-
-class Script(Struct, frozen=True, kw_only=True):
-    """How an engine answers.
-
-    `breaks` happens before the head, or after `break_after` tokens if that is set. `raw` replaces the whole
-    answer. `split_bytes` cuts everything into writes of that size. `hang_up` closes the connection after each
-    answer without announcing it. `pad_bytes` makes each token longer.
-    """
-
-    tokens: int = 3
-    ttft_s: float = 0.0
-    tpot_s: float = 0.0
-    status: int = 200
-    headers: tuple[str, ...] = ()
-    breaks: Break = ""
-    break_after: int | None = None
-    raw: bytes | None = None
-    split_bytes: int | None = None
-    hang_up: bool = False
-    until_close: bool = False
-    end_mark: bool = True
-    pad_bytes: int = 0
-    cached_tokens: int = 0
-
-
-class Heard(Struct, frozen=True):
-    """A request as the engine got it."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The decoded body."""
-        return msgspec.json.decode(self.body)
+from millrace.testing.script import Break, BrokenError, Heard, Script, pieces
 
 
 class FakeEngine:
@@ -69,7 +29,7 @@ class FakeEngine:
         self.healthy = True
         self._port = 0
         self._server: asyncio.Server | None = None
-        self._open: set[_Connection] = set()
+        self.open_connections: set[_Connection] = set()
 
     @property
     def url(self) -> str:
@@ -95,7 +55,7 @@ class FakeEngine:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self._open):
+        for connection in list(self.open_connections):
             connection.reset()
 
     async def __aenter__(self) -> FakeEngine:
@@ -120,10 +80,6 @@ class FakeEngine:
         return msgspec.json.encode({"object": "list", "data": data})
 
 
-class _Broken(Exception):
-    """The connection is to be broken here."""
-
-
 class _Connection(asyncio.Protocol):
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
@@ -135,10 +91,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._engine.connections += 1
-        self._engine._open.add(self)
+        self._engine.open_connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._engine._open.discard(self)
+        self._engine.open_connections.discard(self)
         if self._task is not None and not self._task.done():
             self._engine.aborted += 1
             self._task.cancel()
@@ -167,11 +123,11 @@ class _Connection(asyncio.Protocol):
         engine.heard.append(heard)
         engine.live += 1
         try:
-            async for piece in _pieces(engine, heard, script):
+            async for piece in pieces(engine.name, heard, script):
                 await self._write(piece, script.split_bytes)
             if script.until_close or script.hang_up:
                 self._transport.close()
-        except _Broken:
+        except BrokenError:
             await self._break(script.breaks)
         finally:
             engine.live -= 1
@@ -215,101 +171,3 @@ def _page(engine: FakeEngine, path: str) -> bytes:
     )
     body = pages.get(path, b"")
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-
-
-async def _pieces(engine: FakeEngine, heard: Heard, script: Script) -> AsyncIterator[bytes]:
-    if script.raw is not None:
-        yield script.raw
-        return
-    if script.breaks and script.break_after is None:
-        raise _Broken
-    await asyncio.sleep(script.ttft_s)
-    streaming = script.status == 200 and heard.json.get("stream")
-    async for piece in _stream(engine, heard, script) if streaming else _whole(engine, heard, script):
-        yield piece
-
-
-async def _whole(engine: FakeEngine, heard: Heard, script: Script) -> AsyncIterator[bytes]:
-    await asyncio.sleep(script.tpot_s * script.tokens)
-    body = msgspec.json.encode(_json(heard, script))
-    head = _head(engine, script, "application/json", [f"content-length: {len(body)}"])
-    if script.break_after is not None:
-        yield head + body[: len(body) // 2]
-        raise _Broken
-    yield head + body
-
-
-async def _stream(engine: FakeEngine, heard: Heard, script: Script) -> AsyncIterator[bytes]:
-    framing = [] if script.until_close else ["transfer-encoding: chunked"]
-    yield _head(engine, script, "text/event-stream; charset=utf-8", framing)
-    for number in range(script.tokens):
-        if number == script.break_after:
-            raise _Broken
-        if number:
-            await asyncio.sleep(script.tpot_s)
-        yield _framed(b"data: %b\n\n" % msgspec.json.encode(_event(heard, script, number)), script)
-    if (heard.json.get("stream_options") or {}).get("include_usage"):
-        event = _event(heard, script, None) | {"choices": [], "usage": _usage(heard, script)}
-        yield _framed(b"data: %b\n\n" % msgspec.json.encode(event), script)
-    if script.end_mark:
-        yield _framed(b"data: [DONE]\n\n", script)
-    yield b"" if script.until_close else b"0\r\n\r\n"
-
-
-def _framed(event: bytes, script: Script) -> bytes:
-    return event if script.until_close else b"%x\r\n%b\r\n" % (len(event), event)
-
-
-def _head(engine: FakeEngine, script: Script, content_type: str, lines: list[str]) -> bytes:
-    all_lines = [
-        f"HTTP/1.1 {script.status} Whatever",
-        f"content-type: {content_type}",
-        f"x-engine: {engine.name}",
-    ]
-    return "\r\n".join([*all_lines, *lines, *script.headers, "", ""]).encode()
-
-
-def _json(heard: Heard, script: Script) -> dict[str, Any]:
-    if script.status >= 400:
-        return {"error": {"message": f"status {script.status}", "type": "fake", "param": None, "code": None}}
-    if heard.path.endswith("/embeddings"):
-        data = [{"object": "embedding", "index": 0, "embedding": [0.5] * script.tokens}]
-        return {"object": "list", "data": data, "model": heard.json["model"], "usage": _usage(heard, script)}
-    event = _event(heard, script, None)
-    text = "".join(_token(number, script) for number in range(script.tokens))
-    event["choices"] = [{"index": 0, "finish_reason": "stop"} | _content(heard, text, "message")]
-    event["object"] = event["object"].removesuffix(".chunk")
-    return event | {"usage": _usage(heard, script)}
-
-
-def _event(heard: Heard, script: Script, number: int | None) -> dict[str, Any]:
-    kind = "chat.completion.chunk" if "chat" in heard.path else "text_completion"
-    event = {
-        "id": heard.headers.get("x-request-id"),
-        "object": kind,
-        "created": 0,
-        "model": heard.json["model"],
-    }
-    if number is not None:
-        reason = "stop" if number == script.tokens - 1 else None
-        content = _content(heard, _token(number, script), "delta")
-        event |= {"choices": [{"index": 0, "finish_reason": reason} | content]}
-    return event
-
-
-def _content(heard: Heard, text: str, key: str) -> dict[str, Any]:
-    return {key: {"role": "assistant", "content": text}} if "chat" in heard.path else {"text": text}
-
-
-def _token(number: int, script: Script) -> str:
-    return f"{number} ".ljust(script.pad_bytes, "x")
-
-
-def _usage(heard: Heard, script: Script) -> dict[str, Any]:
-    prompt = len(heard.body) // 4
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": script.tokens,
-        "total_tokens": prompt + script.tokens,
-        "prompt_tokens_details": {"cached_tokens": script.cached_tokens},
-    }

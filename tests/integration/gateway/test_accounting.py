@@ -20,7 +20,8 @@ from millrace.core.event import (
 )
 from millrace.core.fleet import Decision, FleetView, Route
 from millrace.core.request import Request, Slo
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import ask, caller, chat, controller, gateway_for, one_engine, run, until
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from millrace.gateway.app import Gateway
 from millrace.gateway.exchange import Exchange
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import (
     Caller,
     ask,

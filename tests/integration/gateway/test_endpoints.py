@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from millrace import __version__
 from millrace.core.prompt import PROMPT_FIELD
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import (
     ask,
     caller,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.testing.engine import Break, FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Break, Script
 from tests.integration.gateway.world import (
     ask,
     caller,

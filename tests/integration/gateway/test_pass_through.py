@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import ask, caller, chat, gateway_for, one_engine, post, run
 
 EVENTS = (

@@ -12,7 +12,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from millrace.gateway.app import Gateway
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import gateway_for, one_engine, run
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

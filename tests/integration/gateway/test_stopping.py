@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from millrace.control.log import replay
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import ask, caller, chat, get, run, until
 
 DRAINING = "the gateway is shutting down"
