@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from millrace.core.replica import Phase, ReplicaSpec, Report
 from millrace.core.request import Request
+
+
+_by_id = attrgetter("id")
 
 
 class PrefixIndex(Protocol):
@@ -23,7 +27,7 @@ class ReplicaView(Struct, kw_only=True, eq=False):
 
     The counts are the controller's own bookkeeping, so they are never stale: `waiting` requests were
     sent and have no first token yet, `running` have one. `queued_tokens` are the prompt tokens (less
-    what the prefix index holds) of the waiting ones, `context_tokens` the tokens held by the running
+    what the prefix index holds) of the waiting ones, `context_tokens` the prompt tokens of the running
     ones. `report` is what the engine last said of itself, None if it never spoke.
     """
 
@@ -51,7 +55,8 @@ class ReplicaView(Struct, kw_only=True, eq=False):
 class FleetView(Struct, kw_only=True, frozen=True, eq=False):
     """The fleet at one decision: a window on live state, not a copy.
 
-    `routed` counts requests sent so far; `avoid` are replicas on which the request at hand failed.
+    `routed` counts the requests of the model at hand that were sent so far; `avoid` are replicas on which
+    the request at hand failed.
     """
 
     now_s: float
@@ -63,11 +68,7 @@ class FleetView(Struct, kw_only=True, frozen=True, eq=False):
         """Return the ready replicas that serve the request's model, by id; those to avoid only if all are."""
         ready = [r for r in self.replicas if r.phase == "ready" and request.model in r.spec.models]
         fresh = [r for r in ready if r.id not in self.avoid] if self.avoid else ready
-        return sorted(fresh or ready, key=_id)
-
-
-def _id(replica: ReplicaView) -> str:
-    return replica.id
+        return sorted(fresh or ready, key=_by_id)
 
 
 class Route(Struct, frozen=True, tag=True):

@@ -117,7 +117,7 @@ class Batch:
 
     def release(self, sequence: Sequence) -> None:
         """Take all blocks from a sequence; what was published stays findable until its space is needed."""
-        self.pool.release(sequence.table)
+        self.pool.release(sequence.table, named=sequence.published)
 
     def _preempt(self) -> None:
         """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""

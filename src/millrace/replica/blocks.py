@@ -23,7 +23,8 @@ class BlockPool:
         self.eased = 0
         self._blank = list(range(blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
-        self._references = [0] * blocks
+        # Only blocks with content can be held more than once: the others need no count.
+        self._references: dict[int, int] = {}
         self._content: dict[int, int] = {}
         self._holder: dict[int, int] = {}
 
@@ -52,13 +53,12 @@ class BlockPool:
         Its first blocks are those that hold `hashes`, all of which must be here.
         """
         table = [self._holder[name] for name in hashes]
-        woken = sum(not self._references[block] for block in table)
+        woken = sum(block in self._idle for block in table)
         if blocks - len(table) + woken > self.free:
             return None
         for block in table:
-            if not self._references[block]:
-                del self._idle[block]
-            self._references[block] += 1
+            self._idle.pop(block, None)
+            self._references[block] = self._references.get(block, 0) + 1
         self._extend(table, blocks - len(table))
         return table
 
@@ -73,30 +73,35 @@ class BlockPool:
         """Make a computed block findable by the hash of its content, unless another one already is."""
         if not self.caching or content in self._holder:
             return
-        assert self._references[block], "only a held block is published"
         assert block not in self._content, "a block has one content"
+        self._references[block] = 1
         self._holder[content] = block
         self._content[block] = content
         self.eased += 1
 
-    def release(self, table: list[int]) -> None:
-        """Let go of every block of the table and empty it; its tail will be forgotten before its head."""
-        references = self._references
-        for block in reversed(table):
-            references[block] -= 1
-            if references[block]:
-                continue
-            if block in self._content:
-                self._idle[block] = None
-            else:
+    def release(self, table: list[int], *, named: int | None = None) -> None:
+        """Let go of every block of the table and empty it; its tail will be forgotten before its head.
+
+        Only the first `named` blocks, or any if it is not said, may have content.
+        """
+        tail = len(table) if named is None else named
+        self._blank.extend(reversed(table[tail:]))
+        for block in reversed(table[:tail]):
+            if block not in self._content:
                 self._blank.append(block)
+            elif self._references[block] > 1:
+                self._references[block] -= 1
+            else:
+                del self._references[block]
+                self._idle[block] = None
         table.clear()
         self.eased += 1
 
     def audit(self, tables: Iterable[Sequence[int]]) -> None:
         """Assert that exactly these tables are held, and that no block is lost, free twice or misnamed."""
         held = Counter(block for table in tables for block in table)
-        assert [held[block] for block in range(self.blocks)] == self._references
+        assert {block: count for block, count in held.items() if block in self._content} == self._references
+        assert all(count == 1 for block, count in held.items() if block not in self._content)
         free = [*self._blank, *self._idle]
         assert sorted([*free, *held]) == list(range(self.blocks)), "every block is either free or held"
         assert self._holder == {content: block for block, content in self._content.items()}
@@ -104,10 +109,12 @@ class BlockPool:
         assert self._content.keys() >= self._idle.keys()
 
     def _extend(self, table: list[int], blocks: int) -> None:
-        for _ in range(blocks):
-            block = self._blank.pop() if self._blank else self._forget()
-            self._references[block] = 1
-            table.append(block)
+        blank = self._blank
+        taken = min(blocks, len(blank))
+        if taken:
+            table += blank[: -taken - 1 : -1]
+            del blank[-taken:]
+        table += [self._forget() for _ in range(blocks - taken)]
 
     def _forget(self) -> int:
         block, _ = self._idle.popitem(last=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import NamedTuple
 
-from millrace.core.draw import draw
+from millrace.core.draw import draw_below
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
 from millrace.core.replica import Limits
 from millrace.core.request import Request
@@ -39,9 +39,13 @@ class Policy:
         predicted = [first_token_s(request, replica, slowest) for replica in able]
         best = min(predicted)
         tied = [r for r, seconds in zip(able, predicted, strict=True) if seconds == best]
-        if len(tied) > 1:
-            tied.sort(key=lambda r: (r.in_flight, draw(request.id, r.id, self.seed)))
-        return Route(tied[0].id)
+        return Route(tied[0].id if len(tied) == 1 else self._drawn(request, tied).id)
+
+    def _drawn(self, request: Request, tied: list[ReplicaView]) -> ReplicaView:
+        """One of those with the fewest requests in flight."""
+        fewest = min(r.in_flight for r in tied)
+        idlest = [r for r in tied if r.in_flight == fewest]
+        return idlest[draw_below(len(idlest), request.id, self.seed)]
 
     def _slowest(self, able: list[ReplicaView]) -> Speed:
         """A replica of unknown speed is taken to be as slow as the slowest known one."""
