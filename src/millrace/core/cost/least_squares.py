@@ -17,12 +17,15 @@ _HOLD_OUT_EVERY = 5
 _MIN_SAMPLES = 10
 # Keeps equal columns apart (a decode-only log has as many emits as decodes) without moving any price.
 _RIDGE = 1e-10
+_ROUNDS = 4
+_LEAST_WEIGHT = 0.1  # of the measured time: a price near 0 must not outweigh everything else
 
 
 def fit(samples: Iterable[tuple[StepShape, float]], *, source: str | None = None) -> Linear:
     """Fit to steps and their seconds; every fifth is held out, and the error is that of the held-out ones.
 
-    Errors count relative to the measured time, so short steps matter as much as long ones.
+    Errors count relative to the fitted time, so short steps matter as much as long ones. Relative to the
+    measured time they would not: steps that were interrupted, always too long, would pull every price down.
     Raises ValueError for fewer than 10 samples, and for a time that is not above 0.
     """
     steps = list(samples)
@@ -33,13 +36,25 @@ def fit(samples: Iterable[tuple[StepShape, float]], *, source: str | None = None
             raise ValueError(f"samples: step {index} took {seconds} s; drop it or time it again")
     held_out = steps[_HOLD_OUT_EVERY - 1 :: _HOLD_OUT_EVERY]
     fitted = [step for i, step in enumerate(steps) if (i + 1) % _HOLD_OUT_EVERY]
-    values = _solve([[x / seconds for x in _features(shape)] for shape, seconds in fitted])
+    values = _coefficients(fitted)
     linear = convert(dict(zip(COEFFICIENTS, values, strict=True)), Linear)
     errors = [abs(linear.step_s(shape) / seconds - 1) for shape, seconds in held_out]
     error = FitError(
         mean=mean(errors), p95=percentile(errors, 95), fitted=len(fitted), held_out=len(held_out)
     )
     return replace(linear, error=error, source=source)
+
+
+def _coefficients(steps: list[tuple[StepShape, float]]) -> Vector:
+    """Solve again and again, each time weighing steps by the prices found the time before."""
+    weights = [seconds for _, seconds in steps]
+    values: Vector = []
+    for _ in range(_ROUNDS):
+        rows = [[x / w for x in _features(shape)] for (shape, _), w in zip(steps, weights, strict=True)]
+        values = _solve(rows, [seconds / w for (_, seconds), w in zip(steps, weights, strict=True)])
+        prices = [sum(x * v for x, v in zip(_features(shape), values, strict=True)) for shape, _ in steps]
+        weights = [max(price, s * _LEAST_WEIGHT) for price, (_, s) in zip(prices, steps, strict=True)]
+    return values
 
 
 def _features(shape: StepShape) -> tuple[int, ...]:
@@ -55,15 +70,15 @@ def _features(shape: StepShape) -> tuple[int, ...]:
     )
 
 
-def _solve(rows: list[Vector]) -> Vector:
-    """Find x >= 0 that brings every row's product with x nearest to 1 (Lawson and Hanson, 1974)."""
+def _solve(rows: list[Vector], goals: Vector) -> Vector:
+    """Find x >= 0 that brings every row's product with x nearest to its goal (Lawson and Hanson, 1974)."""
     width = len(rows[0])
     scale = [sqrt(sum(row[i] ** 2 for row in rows)) or 1.0 for i in range(width)]
     scaled = [[x / s for x, s in zip(row, scale, strict=True)] for row in rows]
     gram = [[sum(row[i] * row[j] for row in scaled) for j in range(width)] for i in range(width)]
     for i in range(width):
         gram[i][i] += _RIDGE
-    target = [sum(row[i] for row in scaled) for i in range(width)]
+    target = [sum(row[i] * goal for row, goal in zip(scaled, goals, strict=True)) for i in range(width)]
     return [x / s for x, s in zip(_active_set(gram, target), scale, strict=True)]
 
 

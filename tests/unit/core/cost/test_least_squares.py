@@ -86,3 +86,14 @@ def test_too_few_steps_and_impossible_times_are_refused() -> None:
         fit([(StepShape(1), 1.0)] * 9)
     with pytest.raises(ValueError, match="samples: step 10 took 0 s"):
         fit([(StepShape(1), 1.0)] * 10 + [(StepShape(1), 0)])
+
+
+def test_steps_that_were_interrupted_raise_the_mean_and_do_not_lower_it() -> None:
+    true = Linear(base_s=2e-3, per_token_s=2e-5, per_context_s=4e-8)
+    shapes = steps(400)
+    noisy = [
+        (s, true.step_s(s) * (4.0 if draw_below(5, "hit", i) == 0 else 1.0)) for i, s in enumerate(shapes)
+    ]
+    found = fit(noisy)
+    paid_s = sum(seconds for _, seconds in noisy)
+    assert sum(found.step_s(shape) for shape in shapes) == pytest.approx(paid_s, rel=0.1)
