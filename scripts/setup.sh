@@ -35,7 +35,7 @@ make_venv() {
 }
 
 install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input "$@" && return
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input "$@" && return
     say "pip could not install $*; its message is above. To use a mirror or only CPU builds of torch, set"
     say "PIP_INDEX_URL or PIP_EXTRA_INDEX_URL, for example to https://download.pytorch.org/whl/cpu."
     return 1

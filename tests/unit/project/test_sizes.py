@@ -37,6 +37,7 @@ BROKEN = {
 }
 FINE = {
     "keyword-only parameters": ("src/m.py", "def f(self, a, b, c, d, e, *, g, h): ...\n"),
+    "a test of many parameters": ("tests/test_m.py", "def test_it(a, b, c, d, e, g, h): ...\n"),
     "an expected error": ("src/m.py", "try:\n    f()\nexcept KeyError:\n    pass\n"),
     "an error passed on": ("src/m.py", "try:\n    f()\nexcept Exception as e:\n    log(e)\n    raise\n"),
     "a changed environment": (
