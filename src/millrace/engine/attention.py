@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from millrace.engine.kv import LayerCache, pages_of
+from millrace.engine.kv import KvShape, LayerCache
 
 # Single tokens are padded together if the longest context is at most twice the shortest plus this.
 SPREAD_TOKENS = 128
@@ -48,9 +49,8 @@ class Attention(Protocol):
 class SdpaAttention:
     """Gathers pages and calls torch: once for single tokens of similar context, once for each longer span."""
 
-    def __init__(self, *, kv_heads: int, block_tokens: int, dtype: torch.dtype, device: str) -> None:
-        self._kv_heads, self._block_tokens = kv_heads, block_tokens
-        self._dtype, self._device = dtype, device
+    def __init__(self, shape: KvShape, *, dtype: torch.dtype, device: str) -> None:
+        self._shape, self._dtype, self._device = shape, dtype, device
 
     def plan(self, spans: Sequence[Span]) -> AttentionStep:
         """Group the single tokens; each longer span is a part of its own."""
@@ -60,32 +60,29 @@ class SdpaAttention:
 
     def _singles(self, group: Sequence[Span]) -> _Singles:
         blocks = self._blocks(group[-1])
-        tables = [[*span.table[:blocks], *([0] * (blocks - len(span.table)))] for span in group]
-        starts = torch.tensor([span.start for span in group], device=self._device)
-        places = torch.arange(blocks * self._block_tokens, device=self._device)
-        return _Singles(len(group), self._pages(tables), self._mask(places > starts[:, None, None, None]))
+        tables = np.zeros((len(group), blocks), dtype=np.int64)
+        for row, span in zip(tables, group, strict=True):
+            row[: len(span.table)] = span.table[:blocks]
+        hidden = np.arange(blocks * self._shape.block_tokens) > np.array([[span.start] for span in group])
+        return _Singles(len(group), self._pages(tables), self._mask(hidden[:, None, None]))
 
     def _chunk(self, span: Span) -> _Chunk:
         known = span.start + span.tokens
-        mask = None
-        if span.start:
-            hidden = torch.ones(span.tokens, known, dtype=torch.bool, device=self._device).triu(
-                span.start + 1
-            )
-            mask = self._mask(hidden)
-        return _Chunk(span.tokens, known, self._pages([[*span.table[: self._blocks(span)]]]), mask)
+        pages = self._pages(np.array([span.table[: self._blocks(span)]]))
+        if not span.start:
+            return _Chunk(span.tokens, known, pages, None)
+        hidden = np.arange(known) > np.arange(span.start, known)[:, None]
+        return _Chunk(span.tokens, known, pages, self._mask(hidden))
 
-    def _pages(self, tables: list[list[int]]) -> Tensor:
-        """(sequences, kv_heads, blocks)"""
-        return pages_of(torch.tensor(tables, device=self._device), self._kv_heads)
+    def _pages(self, tables: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Tensor:
+        return torch.from_numpy(self._shape.pages_of(tables)).to(self._device)
 
-    def _mask(self, hidden: Tensor) -> Tensor:
-        return torch.zeros(hidden.shape, dtype=self._dtype, device=self._device).masked_fill_(
-            hidden, -torch.inf
-        )
+    def _mask(self, hidden: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Tensor:
+        bias = np.where(hidden, np.float32(-np.inf), np.float32(0))
+        return torch.from_numpy(bias).to(self._device, self._dtype)
 
     def _blocks(self, span: Span) -> int:
-        return -(-(span.start + span.tokens) // self._block_tokens)
+        return -(-(span.start + span.tokens) // self._shape.block_tokens)
 
 
 class _Singles(Struct, frozen=True):
@@ -97,7 +94,7 @@ class _Singles(Struct, frozen=True):
 
     def attend(self, queries: Tensor, cache: LayerCache) -> Tensor:
         """Let the query heads that share a KV head be that head's queries."""
-        keys, values = _gather(cache.keys, self.pages), _gather(cache.values, self.pages)
+        keys, values = _gather(cache, self.pages)
         grouped = queries.view(self.tokens, keys.shape[1], -1, keys.shape[-1])
         return scaled_dot_product_attention(grouped, keys, values, attn_mask=self.mask).flatten(1)
 
@@ -112,7 +109,7 @@ class _Chunk(Struct, frozen=True):
 
     def attend(self, queries: Tensor, cache: LayerCache) -> Tensor:
         """Attend to what is cached and, causally, to the chunk itself."""
-        keys, values = (_gather(half, self.pages)[:, :, : self.known] for half in (cache.keys, cache.values))
+        keys, values = (half[:, :, : self.known] for half in _gather(cache, self.pages))
         heads = queries.transpose(0, 1).unsqueeze(0)
         mixed = scaled_dot_product_attention(
             heads, keys, values, attn_mask=self.mask, is_causal=self.mask is None, enable_gqa=True
@@ -132,10 +129,11 @@ class _SdpaStep:
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
-def _gather(half: Tensor, pages: Tensor) -> Tensor:
-    """Copy pages (sequences, kv_heads, blocks) together: (sequences, kv_heads, tokens, head_size)."""
+def _gather(cache: LayerCache, pages: Tensor) -> tuple[Tensor, Tensor]:
+    """Copy pages (sequences, 2 * kv_heads, blocks) together: two (sequences, kv_heads, tokens, head_size)."""
     sequences, heads, _ = pages.shape
-    return half.index_select(0, pages.flatten()).view(sequences, heads, -1, half.shape[-1])
+    together = cache.pages.index_select(0, pages.flatten()).view(sequences, heads, -1, cache.pages.shape[-1])
+    return together[:, : heads // 2], together[:, heads // 2 :]
 
 
 def _by_length(singles: Sequence[Span]) -> Iterator[Sequence[Span]]:

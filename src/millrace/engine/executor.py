@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from millrace.engine.attention import Attention, SdpaAttention, Span
 from millrace.engine.generation import Generation
-from millrace.engine.kv import KvShape, LayerCache, rows_of
+from millrace.engine.kv import KvShape, LayerCache
 from millrace.engine.model import Inputs, Model
 from millrace.engine.sampler import sample
 from millrace.replica.executor import Chunk, Step, StepResult
@@ -32,9 +33,7 @@ class TorchExecutor:
         dtype, device = model.embedding.dtype, str(model.embedding.device)
         self._device = device
         self._caches = [LayerCache(self.kv_shape, dtype=dtype, device=device) for _ in model.layers]
-        self._attention = attention or SdpaAttention(
-            kv_heads=model.config.kv_heads, block_tokens=block_tokens, dtype=dtype, device=device
-        )
+        self._attention = attention or SdpaAttention(self.kv_shape, dtype=dtype, device=device)
         self._generations: dict[str, Generation] = {}
 
     def add(self, generation: Generation) -> None:
@@ -73,7 +72,7 @@ class TorchExecutor:
         return Inputs(
             ids=self._tensor(ids),
             positions=self._tensor(positions),
-            rows=rows_of(self._tensor(slots), heads=self.kv_shape.heads, block_tokens=size),
+            rows=torch.from_numpy(self.kv_shape.rows_of(np.array(slots))).to(self._device),
             last=self._tensor(last),
             attention=self._attention.plan([Span(c.start, c.tokens, c.sequence.table) for c in chunks]),
         )

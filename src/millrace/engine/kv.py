@@ -1,14 +1,18 @@
-"""The paged KV cache: block-sized pages of keys and values, one head per page.
+"""The paged KV cache: a page holds the keys, or the values, of one head of one layer for one block of tokens.
 
-A page holds `block_tokens` tokens of one KV head of one layer, so gathering a sequence's pages yields
-each head's keys as one contiguous (tokens, head_size) matrix, which is what attention reads.
+Pages of a block lie together, keys first. Gathering a sequence's pages therefore yields each head's keys as
+one contiguous (tokens, head_size) matrix, which is what attention reads.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 from torch import Tensor
+
+Integers = NDArray[np.int64]
 
 
 class KvShape(Struct, frozen=True, kw_only=True):
@@ -20,36 +24,36 @@ class KvShape(Struct, frozen=True, kw_only=True):
     heads: int
     head_size: int
 
+    @property
+    def block_pages(self) -> int:
+        """Pages of one block in one layer: a key and a value page per head."""
+        return 2 * self.heads
+
     def bytes(self, dtype: torch.dtype) -> int:
-        """Memory the cache takes, keys and values together."""
-        return (
-            2 * self.layers * self.blocks * self.block_tokens * self.heads * self.head_size * dtype.itemsize
-        )
+        """Memory the cache takes."""
+        pages = self.layers * self.blocks * self.block_pages
+        return pages * self.block_tokens * self.head_size * dtype.itemsize
+
+    def pages_of(self, tables: Integers) -> Integers:
+        """Pages of tables of block ids (sequences, blocks): (sequences, block_pages, blocks)."""
+        return tables[:, None, :] * self.block_pages + np.arange(self.block_pages)[:, None]
+
+    def rows_of(self, slots: Integers) -> Integers:
+        """Rows of tokens at `slots` (block * block_tokens + offset): (tokens * block_pages)."""
+        blocks, offsets = np.divmod(slots, self.block_tokens)
+        pages = blocks[:, None] * self.block_pages + np.arange(self.block_pages)
+        rows: Integers = (pages * self.block_tokens + offsets[:, None]).ravel()
+        return rows
 
 
 class LayerCache:
-    """Keys and values of one layer: each (blocks * heads, block_tokens, head_size)."""
+    """Keys and values of one layer: `pages` (blocks * block_pages, block_tokens, head_size)."""
 
     def __init__(self, shape: KvShape, *, dtype: torch.dtype, device: str) -> None:
-        pages = (shape.blocks * shape.heads, shape.block_tokens, shape.head_size)
-        self.keys = torch.zeros(pages, dtype=dtype, device=device)
-        self.values = torch.zeros(pages, dtype=dtype, device=device)
-        self._key_rows = self.keys.view(-1, shape.head_size)
-        self._value_rows = self.values.view(-1, shape.head_size)
+        pages = (shape.blocks * shape.block_pages, shape.block_tokens, shape.head_size)
+        self.pages = torch.zeros(pages, dtype=dtype, device=device)
+        self._rows = self.pages.view(-1, shape.head_size)
 
-    def write(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store keys and values (tokens, heads, head_size) at `rows` (tokens * heads)."""
-        self._key_rows.index_copy_(0, rows, keys.flatten(0, 1))
-        self._value_rows.index_copy_(0, rows, values.flatten(0, 1))
-
-
-def pages_of(blocks: Tensor, heads: int) -> Tensor:
-    """Page ids of a table of block ids (..., blocks): (..., heads, blocks)."""
-    return blocks.unsqueeze(-2) * heads + torch.arange(heads, device=blocks.device).unsqueeze(-1)
-
-
-def rows_of(slots: Tensor, *, heads: int, block_tokens: int) -> Tensor:
-    """Cache rows of token slots (block * block_tokens + offset): (tokens * heads)."""
-    blocks, offsets = slots.div(block_tokens, rounding_mode="floor"), slots.remainder(block_tokens)
-    pages = blocks.unsqueeze(-1) * heads + torch.arange(heads, device=slots.device)
-    return (pages * block_tokens + offsets.unsqueeze(-1)).flatten()
+    def write(self, rows: Tensor, keys_and_values: Tensor) -> None:
+        """Store (tokens, block_pages, head_size) at `rows`."""
+        self._rows.index_copy_(0, rows, keys_and_values.flatten(0, 1))

@@ -67,10 +67,10 @@ class Model:
         heads = layer.qkv(x).view(x.shape[0], -1, self.config.head_size)
         qk = heads[:, :turned]
         if layer.qk_norm is not None:
-            qk = rms_norm(qk, qk.shape[-1:], eps=self.config.rms_norm_eps) * layer.qk_norm
-        qk = rotate(qk, turns)
-        cache.write(inputs.rows, qk[:, queries:], heads[:, turned:])
-        return layer.output(inputs.attention(qk[:, :queries], cache))
+            qk.copy_(rms_norm(qk, qk.shape[-1:], eps=self.config.rms_norm_eps).mul_(layer.qk_norm))
+        rotate(qk, turns)
+        cache.write(inputs.rows, heads[:, queries:])
+        return layer.output(inputs.attention(heads[:, :queries], cache))
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         gate, up = layer.gate_up(x).chunk(2, dim=-1)

@@ -56,10 +56,13 @@ def interleave(rows: Tensor, head_size: int) -> Tensor:
     return halves.transpose(1, 2).reshape(rows.shape)
 
 
-def rotate(heads: Tensor, rotations: Tensor) -> Tensor:
-    """Turn `heads` (tokens, heads, head_size) by `rotations` (tokens, 1, head_size / 2)."""
-    pairs = torch.view_as_complex(heads.float().view(*heads.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * rotations).flatten(-2).to(heads.dtype)
+def rotate(heads: Tensor, rotations: Tensor) -> None:
+    """Turn `heads` (tokens, heads, head_size) in place by `rotations` (tokens, 1, head_size / 2)."""
+    pairs = heads.view(*heads.shape[:-1], -1, 2)
+    if heads.dtype == torch.float32:
+        torch.view_as_complex(pairs).mul_(rotations)
+    else:  # there are no complex numbers of 16-bit floats
+        pairs.copy_(torch.view_as_real(torch.view_as_complex(pairs.float()) * rotations))
 
 
 def _unscaled(rope: Rope, frequencies: Tensor) -> Tensor:
