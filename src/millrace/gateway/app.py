@@ -144,7 +144,7 @@ class Gateway:
         exchange = Exchange(self, client, kind, asked, wire)
         self.exchanges[request_id] = client.current = exchange
         self.tell(Arrived(self.now_s(), asked.request))
-        exchange.wait()
+        exchange.fresh = False
 
     def _id_for(self, incoming: Incoming) -> str:
         return self._ids.choose(incoming.noted, self.exchanges)

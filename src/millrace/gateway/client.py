@@ -35,7 +35,7 @@ class Work(Protocol):
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's connection; `bare` if the client reads no chunks.
+    """One client's connection; `closing` after the answer at hand, `bare` if the client reads no chunks.
 
     A client that closes its half of the connection is taken to be gone, as every SDK means it.
     """
@@ -50,8 +50,8 @@ class ClientConnection(asyncio.Protocol):
         "_since_s",
         "_stalled",
         "_transport",
-        "_will_close",
         "bare",
+        "closing",
         "current",
         "write",
     )
@@ -60,17 +60,12 @@ class ClientConnection(asyncio.Protocol):
         self._gateway = gateway
         self._reader = RequestReader(gateway.settings.max_body_bytes)
         self._transport: asyncio.Transport | None = None
-        self._advancing = self._lingering = self._reading_paused = self._stalled = self._will_close = False
+        self._advancing = self._lingering = self._reading_paused = self._stalled = False
         self._pace = 0
         self._since_s = monotonic()
-        self.bare = False
+        self.bare = self.closing = False
         self.current: Work | None = None
         self.write: Callable[[bytes], None] = _drop
-
-    @property
-    def closing(self) -> bool:
-        """Whether the connection closes after the answer at hand."""
-        return self._will_close or self._gateway.draining
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to answer."""
@@ -124,14 +119,14 @@ class ClientConnection(asyncio.Protocol):
         """The answer at hand is written; go on to the next request, or close."""
         self.current = None
         self._since_s = monotonic()
-        if self.closing:
+        if self.closing or self._gateway.draining:
             self.close()
         elif not self._advancing:
             self._advance()
 
     def cut(self) -> None:
         """Drop the connection, so that the client sees a broken answer."""
-        self._will_close = True
+        self.closing = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -157,7 +152,8 @@ class ClientConnection(asyncio.Protocol):
         try:
             while reader.ready and self.current is None and not self._stalled and not self._lingering:
                 incoming = reader.ready.popleft()
-                self.bare, self._will_close = incoming.bare, not incoming.keep_alive
+                self.bare = incoming.bare
+                self.closing = self._gateway.draining or not incoming.keep_alive
                 self._gateway.accept(self, incoming)
         finally:
             self._advancing = False

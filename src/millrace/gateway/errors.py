@@ -75,12 +75,12 @@ def whole(
     status: int, fields: bytes, body: bytes, request_id: bytes, *, close: bool, reason: bytes = b""
 ) -> bytes:
     """Return a complete HTTP answer; `fields` are header lines, each with its CRLF."""
-    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+    return b"HTTP/1.1 %d %b\r\n%bx-request-id: %b\r\n%b%b\r\n%b" % (
         status,
         reason or _reason(status),
         fields,
         request_id,
-        len(body),
+        b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body),
         b"connection: close\r\n" if close else b"",
         body,
     )

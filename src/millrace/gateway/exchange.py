@@ -5,6 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from millrace.core.event import Cancelled, Failed, Finished, Refuse, Started
 from millrace.core.prompt import Asked, Kind
 from millrace.gateway import errors
@@ -26,13 +28,15 @@ USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
 
 
 class Exchange:
-    """A request in flight, between a client's connection and at most one engine's."""
+    """A request in flight, between a client's connection and at most one engine's.
+
+    `fresh` in the turn in which it came: what passes until it is sent is the gateway's own overhead then.
+    """
 
     __slots__ = (
         "_answer",
         "_arrived_s",
         "_failed_by",
-        "_fresh",
         "_gateway",
         "_kept",
         "_series",
@@ -43,6 +47,7 @@ class Exchange:
         "connection",
         "ended",
         "engine",
+        "fresh",
         "heard_s",
         "kind",
         "request",
@@ -63,7 +68,7 @@ class Exchange:
             self._ask_for_usage(asked)
         self._arrived_s = monotonic()
         self._started_s: float | None = None
-        self._fresh = True
+        self.fresh = True
         self._failed_by = ""
         self.heard_s = self._arrived_s
         self.ended = False
@@ -76,7 +81,7 @@ class Exchange:
     def _ask_for_usage(self, asked: Asked) -> None:
         body = with_usage(self._wire.body, stream_options=asked.stream_options)
         if body is not None:
-            self._wire = self._wire._replace(body=body)
+            self._wire = replace(self._wire, body=body)
             self._strip_usage = True
 
     # What the controller wants.
@@ -90,12 +95,8 @@ class Exchange:
         self.heard_s = monotonic()
         if self._failed_by:
             self._gateway.metrics.retries[self._failed_by] += 1
-        elif self._fresh:
+        elif self.fresh:
             self._gateway.metrics.overhead.observe(self.heard_s - self._arrived_s)
-
-    def wait(self) -> None:
-        """The request was not dispatched the moment it came, so waiting is no overhead of the gateway."""
-        self._fresh = False
 
     def cancel(self, replica: str) -> None:
         """Stop the engine's work, if it is this replica's."""
@@ -251,8 +252,8 @@ class Exchange:
 
     def _finish(self, status: int, usage: Usage, *, begins: bool = False) -> None:
         """Count the answer and tell the controller of its end; of its beginning too if both came at once."""
-        self._end(_outcome(status), status if status >= 400 else None)
-        self._counted().count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        series = self._end(_outcome(status), status if status >= 400 else None)
+        series.count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
         now_s, name = self._gateway.now_s(), self.request.id
         finished = Finished(now_s, name, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
         if begins:
@@ -265,14 +266,17 @@ class Exchange:
             self._series = self._gateway.metrics.series(self._gateway.known_model(self.request.model))
         return self._series
 
-    def _end(self, outcome: str, status: int | None) -> None:
+    def _end(self, outcome: str, status: int | None) -> Series:
         """Forget the request; whatever comes for it now comes too late."""
         self.ended = True
-        self._drop_connection()
+        if self.connection is not None:
+            self._drop_connection()
+        series = self._counted()
         self._gateway.exchanges.pop(self.request.id, None)
-        self._counted().end(outcome, monotonic() - self._arrived_s)
+        series.end(outcome, monotonic() - self._arrived_s)
         if status is not None:
             self._gateway.metrics.errors[self._gateway.known_model(self.request.model), str(status)] += 1
+        return series
 
     def _drop_connection(self) -> None:
         connection, self.connection = self.connection, None

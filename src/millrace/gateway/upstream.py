@@ -209,20 +209,16 @@ class EngineConnection(asyncio.Protocol):
 
 
 class Engine:
-    """One engine's connections."""
+    """One engine's connections; `id` is the replica's name in events and metrics."""
 
     def __init__(self, backend: Backend, *, connect_timeout_s: float) -> None:
         self.backend = backend
+        self.id = backend.id
         self.answer_field = b"x-millrace-replica: %b\r\n" % backend.id.encode()
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[EngineConnection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._request_lines: dict[tuple[bytes, bytes], bytes] = {}
-
-    @property
-    def id(self) -> str:
-        """The replica's name in events and metrics."""
-        return self.backend.id
 
     def request_line(self, method: bytes, target: bytes, query: bytes = b"") -> bytes:
         """Return the request line and host header; those without a query are remembered."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from millrace.gateway.upstream import Engine
 
 
-class Wire(NamedTuple):
+class Wire(Struct, frozen=True):
     """Where a request goes, its header lines (each with its CRLF), and its body, byte for byte."""
 
     target: bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -187,6 +188,17 @@ def test_the_next_dialects_pass_through_untouched() -> None:
             assert engine.heard[0].body == body
 
     run(scenario())
+
+
+def test_the_plain_event_loop_serves_as_well() -> None:
+    async def scenario() -> None:
+        async with one_engine() as (engine, gateway), caller(gateway) as one:
+            for stream in (True, False, True):
+                assert (await one.ask(chat(stream=stream))).whole
+            engine.script = Script(breaks="reset", break_after=1)
+            assert "error" in (await one.ask(chat(stream=True))).events[-1]
+
+    asyncio.run(asyncio.wait_for(scenario(), 20.0))
 
 
 def test_a_clients_base_url_will_do_for_a_backend() -> None:

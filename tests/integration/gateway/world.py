@@ -105,7 +105,8 @@ class Caller:
         first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
         fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         status = int(first.split(" ")[1])
-        if head_only or status < 200:
+        if head_only or status < 200 or status == 204:
+            assert status != 204 or "content-length" not in fields
             return Answer(status, fields, b"", [], True)
         chunks, whole = await self._body(fields)
         return Answer(status, fields, b"".join(chunks), chunks, whole)
