@@ -36,7 +36,7 @@ def workloads(draw: st.DrawFn) -> list[Job]:
     jobs, t_s = [], 0.0
     for n in range(draw(st.integers(0, 25))):
         t_s += draw(st.floats(0.0, 0.5))
-        prompt, output = draw(st.integers(1, 90)), draw(st.integers(1, 12))
+        prompt, output = draw(st.integers(1, 90)), draw(st.integers(1, 40))
         blocks = tuple(range(100, 100 + min(prompt // 16, draw(st.integers(0, 4)))))
         model = draw(st.sampled_from(["m", "m", "m", "absent"]))
         asked = Request(id=f"q{n}", model=model, prompt_tokens=prompt, max_tokens=output, blocks=blocks)
@@ -48,7 +48,8 @@ limits = st.builds(
     Limits,
     step_tokens=st.integers(16, 64),
     sequences=st.integers(1, 6),
-    kv_blocks=st.integers(7, 20),
+    kv_blocks=st.integers(30, 50),
+    block_tokens=st.sampled_from([2, 4]),
     context_tokens=st.just(256),
     prefix_caching=st.booleans(),
 )

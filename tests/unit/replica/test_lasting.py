@@ -1,0 +1,72 @@
+"""How many iterations one plan stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+
+from millrace.core.replica import Limits
+from millrace.policies.batching.split_fuse import Policy
+from millrace.replica.executor import StepResult
+from millrace.replica.replica import Replica
+from millrace.replica.sequence import Sequence
+
+
+def begun(*lengths: tuple[int, int], step_tokens: int = 64, kv_blocks: int = 100) -> Replica:
+    """A replica whose prompts, (prompt tokens, answer tokens) each, are computed as far as one step goes."""
+    replica = Replica(Limits(step_tokens=step_tokens, kv_blocks=kv_blocks, block_tokens=4), Policy())
+    for n, (prompt, answer) in enumerate(lengths):
+        replica.add(Sequence(f"s{n}", prompt, answer))
+    step = replica.plan()
+    assert step is not None
+    assert replica.lasting(step) == 1 or step.shape.prefills == 1
+    replica.commit(step, StepResult(0.0))
+    return replica
+
+
+def next_lasts(replica: Replica) -> int:
+    """How long the next plan lasts."""
+    step = replica.plan()
+    assert step is not None
+    return replica.lasting(step)
+
+
+def run_out(replica: Replica) -> Many[int]:
+    """Play to the end in runs as long as they may be; return how long they were."""
+    counts = []
+    while step := replica.plan():
+        counts.append(replica.lasting(step))
+        replica.commit(step, StepResult(0.0), count=counts[-1])
+    return counts
+
+
+def test_decodes_go_on_until_the_first_of_them_ends() -> None:
+    assert run_out(begun((10, 9), (10, 4))) == [3, 5]
+
+
+def test_a_long_prompt_goes_on_until_its_last_chunk() -> None:
+    assert run_out(begun((64 * 4 + 10, 1))) == [3, 1]
+
+
+def test_a_prompt_of_whole_steps_keeps_its_last_one_apart() -> None:
+    assert run_out(begun((64 * 4, 1))) == [2, 1]
+
+
+def test_a_full_cache_ends_a_run_before_somebody_is_preempted() -> None:
+    replica = begun((8, 40), (8, 40), kv_blocks=12)
+    assert next_lasts(replica) == 16  # both may grow from 8 to 24 tokens, in 6 blocks each
+
+
+def test_a_run_may_end_with_a_block_that_is_full_to_the_brim() -> None:
+    replica = begun((7, 30), kv_blocks=10)
+    counts = run_out(replica)
+    assert sum(counts) == 29
+    assert replica.preemptions == 0
+
+
+def test_an_unsteady_policy_decides_every_iteration_anew() -> None:
+    class Moody(Policy):
+        steady = False
+
+    replica = begun((10, 9))
+    replica.batching = Moody()
+    assert next_lasts(replica) == 1
