@@ -51,6 +51,7 @@ class SdpaAttention:
 
     def __init__(self, shape: KvShape, *, dtype: torch.dtype, device: str) -> None:
         self._shape, self._dtype, self._device = shape, dtype, device
+        self._scratch = _Scratch(shape, dtype=dtype, device=device)
 
     def plan(self, spans: Sequence[Span]) -> AttentionStep:
         """Group the single tokens; each longer span is a part of its own."""
@@ -64,15 +65,15 @@ class SdpaAttention:
         for row, span in zip(tables, group, strict=True):
             row[: len(span.table)] = span.table[:blocks]
         hidden = np.arange(blocks * self._shape.block_tokens) > np.array([[span.start] for span in group])
-        return _Singles(len(group), self._pages(tables), self._mask(hidden[:, None, None]))
+        return _Singles(len(group), self._pages(tables), self._scratch, self._mask(hidden[:, None, None]))
 
     def _chunk(self, span: Span) -> _Chunk:
         known = span.start + span.tokens
         pages = self._pages(np.array([span.table[: self._blocks(span)]]))
         if not span.start:
-            return _Chunk(span.tokens, known, pages, None)
+            return _Chunk(span.tokens, known, pages, self._scratch, None)
         hidden = np.arange(known) > np.arange(span.start, known)[:, None]
-        return _Chunk(span.tokens, known, pages, self._mask(hidden))
+        return _Chunk(span.tokens, known, pages, self._scratch, self._mask(hidden))
 
     def _pages(self, tables: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Tensor:
         return torch.from_numpy(self._shape.pages_of(tables)).to(self._device)
@@ -85,16 +86,35 @@ class SdpaAttention:
         return -(-(span.start + span.tokens) // self._shape.block_tokens)
 
 
+class _Scratch:
+    """Where gathered pages lie while a layer attends to them, as large as the largest gathering so far.
+
+    To allocate it each time would cost more than to fill it: malloc returns blocks this large to the system.
+    """
+
+    def __init__(self, shape: KvShape, *, dtype: torch.dtype, device: str) -> None:
+        self._pages = torch.empty(0, shape.block_tokens, shape.head_size, dtype=dtype, device=device)
+
+    def gather(self, cache: LayerCache, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy pages (sequences, 2 * kv_heads, blocks): two of (sequences, kv_heads, tokens, head_size)."""
+        if self._pages.shape[0] < pages.numel():
+            self._pages = self._pages.new_empty((pages.numel(), *self._pages.shape[1:]))
+        room = self._pages[: pages.numel()]
+        torch.index_select(cache.pages, 0, pages.flatten(), out=room)
+        return room.view(*pages.shape[:2], -1, room.shape[-1]).chunk(2, dim=1)  # type: ignore[return-value]
+
+
 class _Singles(Struct, frozen=True):
     """One new token for each of several sequences, their keys padded to the longest."""
 
     tokens: int
     pages: Tensor
+    scratch: _Scratch
     mask: Tensor
 
     def attend(self, queries: Tensor, cache: LayerCache) -> Tensor:
         """Let the query heads that share a KV head be that head's queries."""
-        keys, values = _gather(cache, self.pages)
+        keys, values = self.scratch.gather(cache, self.pages)
         grouped = queries.view(self.tokens, keys.shape[1], -1, keys.shape[-1])
         return scaled_dot_product_attention(grouped, keys, values, attn_mask=self.mask).flatten(1)
 
@@ -105,11 +125,12 @@ class _Chunk(Struct, frozen=True):
     tokens: int
     known: int
     pages: Tensor
+    scratch: _Scratch
     mask: Tensor | None
 
     def attend(self, queries: Tensor, cache: LayerCache) -> Tensor:
         """Attend to what is cached and, causally, to the chunk itself."""
-        keys, values = (half[:, :, : self.known] for half in _gather(cache, self.pages))
+        keys, values = (half[:, :, : self.known] for half in self.scratch.gather(cache, self.pages))
         heads = queries.transpose(0, 1).unsqueeze(0)
         mixed = scaled_dot_product_attention(
             heads, keys, values, attn_mask=self.mask, is_causal=self.mask is None, enable_gqa=True
@@ -127,13 +148,6 @@ class _SdpaStep:
             mixed.append(part.attend(queries[at : at + part.tokens], cache))
             at += part.tokens
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-
-
-def _gather(cache: LayerCache, pages: Tensor) -> tuple[Tensor, Tensor]:
-    """Copy pages (sequences, 2 * kv_heads, blocks) together: two (sequences, kv_heads, tokens, head_size)."""
-    sequences, heads, _ = pages.shape
-    together = cache.pages.index_select(0, pages.flatten()).view(sequences, heads, -1, cache.pages.shape[-1])
-    return together[:, : heads // 2], together[:, heads // 2 :]
 
 
 def _by_length(singles: Sequence[Span]) -> Iterator[Sequence[Span]]:
