@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from millrace.gateway.framing import ChunkedBody, FramingError, SizedBody, chunk, parse_head
@@ -44,9 +44,8 @@ def test_a_chunked_body_gives_its_payload_and_its_end_however_it_is_cut(
 @given(payloads, st.integers(0, 200))
 def test_a_body_that_stops_early_is_never_taken_for_complete(parts: list[bytes], missing: int) -> None:
     framed = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
-    assume(0 < missing <= len(framed))
     body = ChunkedBody()
-    body.feed(framed[: len(framed) - missing])
+    body.feed(framed[: len(framed) - 1 - missing % len(framed)])
     assert not body.done
 
 

@@ -126,7 +126,7 @@ def describe(
         max_tokens=0 if kind == "embedding" else _max_tokens(fields, measure),
         tenant=tenant or fields.user or "default",
         session=session or fields.session_id or fields.prompt_cache_key,
-        blocks=chain_bytes(_cached_text(fields, prompt), measure.block_bytes, limit=measure.hashed_blocks),
+        blocks=_blocks(fields, prompt, measure),
         block_tokens=block_tokens,
         priority=fields.priority or 0,
         slo=slo,
@@ -170,13 +170,15 @@ def _prompt(fields: _Fields, kind: Kind) -> bytes:
     return prompt[1:-1] if prompt[:1] == b'"' else prompt
 
 
-def _cached_text(fields: _Fields, prompt: bytes) -> bytes:
-    """The bytes that decide what a prefix cache can reuse, in the order of a chat template.
+def _blocks(fields: _Fields, prompt: bytes, measure: Measure) -> tuple[int, ...]:
+    """Hash the bytes that decide what a prefix cache can reuse, in the order of a chat template.
 
     Two models share nothing, and tools and system prompts come before the messages. A client that
     serialises a conversation the same way each turn makes each turn's bytes a prefix of the next.
     """
-    return b"%b\n%b%b%b" % (fields.model.encode(), bytes(fields.tools), bytes(fields.system), prompt)
+    head = prompt[: measure.block_bytes * measure.hashed_blocks]
+    text = b"%b\n%b%b%b" % (fields.model.encode(), bytes(fields.tools), bytes(fields.system), head)
+    return chain_bytes(text, measure.block_bytes, limit=measure.hashed_blocks)
 
 
 def _count_tokens(prompt: bytes, measure: Measure) -> tuple[int, int]:

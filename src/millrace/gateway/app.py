@@ -16,20 +16,14 @@ from millrace.gateway.exchange import Exchange
 from millrace.gateway.fleet import Fleet
 from millrace.gateway.ids import RequestIds, slo_of, text_of
 from millrace.gateway.journal import Journal
-from millrace.gateway.local import answer_locally, path_of
+from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
 from millrace.gateway.request import Incoming
+from millrace.gateway.routes import INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 
-INFERENCE: dict[bytes, Kind] = {
-    b"/v1/chat/completions": "chat",
-    b"/v1/completions": "text",
-    b"/v1/embeddings": "embedding",
-    b"/v1/messages": "messages",
-    b"/v1/responses": "responses",
-}
 SHUTTING_DOWN = Fault(503, "the gateway is shutting down", retry_after_s=1.0)
 
 
@@ -93,7 +87,7 @@ class Gateway:
 
     def accept(self, client: ClientConnection, incoming: Incoming) -> None:
         """Answer a request that was read in full, or send it on its way."""
-        path, query = (incoming.target, b"") if incoming.target in INFERENCE else path_of(incoming.target)
+        path, query = path_of(incoming.target)
         kind = INFERENCE.get(path)
         if incoming.fault is not None or kind is None or incoming.method != b"POST":
             answer_locally(self, client, incoming, path, self._id_for(incoming).encode())

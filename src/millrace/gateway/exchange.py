@@ -228,7 +228,7 @@ class Exchange:
         connection, settings = self.connection, self._gateway.settings
         if connection is None or connection.paused:
             return
-        begun = self._answer is not None
+        begun = self._answer is not None and self._answer.committed
         limit_s = settings.stall_timeout_s if begun else settings.first_byte_timeout_s
         if now_s - self.heard_s > limit_s:
             connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")

@@ -13,26 +13,16 @@ from millrace import __version__
 from millrace.gateway import errors
 from millrace.gateway.errors import Fault, encode
 from millrace.gateway.request import Incoming
+from millrace.gateway.routes import INFERENCE
 
 if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
     from millrace.gateway.client import ClientConnection
 
 MODELS = b"/v1/models"
-POST_ONLY = frozenset(
-    (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings", b"/v1/messages", b"/v1/responses")
-)
 PIECES_A_TURN = 16
 
 Reply = tuple[int, str, bytes]
-
-
-def path_of(target: bytes) -> tuple[bytes, bytes]:
-    """Split a request target into path and query; a proxy's absolute form counts by its path."""
-    if not target.startswith(b"/") and b"://" in target:
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-    path, _, query = target.partition(b"?")
-    return path, query
 
 
 def answer_locally(
@@ -84,7 +74,7 @@ def _not_offered(incoming: Incoming, path: bytes, allow: str) -> Fault:
 
 
 def _allowed(path: bytes) -> str:
-    if path in POST_ONLY:
+    if path in INFERENCE:
         return "POST, OPTIONS"
     offered = path in _PAGES or path == b"/metrics" or path.startswith(MODELS + b"/")
     return "GET, HEAD, OPTIONS" if offered else ""

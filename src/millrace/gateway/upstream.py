@@ -153,36 +153,35 @@ class EngineConnection(asyncio.Protocol):
             receiver.on_broken(reason, why, down=down)
 
     def _read_head(self, data: bytes) -> None:
-        receiver = self._receiver
-        if receiver is None:
-            self.abort()
-            return
+        """Read heads until one is final; nothing may come while nobody waits."""
         self._head += data
-        end = self._head.find(HEAD_END)
-        if end < 0:
-            if len(self._head) > HEAD_LIMIT_BYTES or not self._head.startswith(b"HTTP/1."[: len(self._head)]):
-                self.fail("garbage", "the engine sent something other than an HTTP answer")
-            return
-        block, rest = self._head[:end], self._head[end + len(HEAD_END) :]
-        self._head = b""
-        try:
-            head = parse_head(block)
-        except FramingError as error:
-            self.fail("garbage", f"the engine's answer is malformed: {error}")
-            return
-        if head.length == len(rest) and head.status >= 200:
-            self._keep = head.keep_alive
+        while self._receiver is not None and (end := self._head.find(HEAD_END)) >= 0:
+            block, self._head = self._head[:end], self._head[end + len(HEAD_END) :]
+            try:
+                head = parse_head(block)
+            except FramingError as error:
+                self.fail("garbage", f"the engine's answer is malformed: {error}")
+                return
+            if head.status >= 200:
+                rest, self._head = self._head, b""
+                self._begin_body(self._receiver, head, rest)
+                return
+            if head.status == 101:
+                self.fail("garbage", "the engine switched protocols without being asked")
+        if self._receiver is None:
+            self.abort()
+        elif len(self._head) > HEAD_LIMIT_BYTES or not self._head.startswith(b"HTTP/1."[: len(self._head)]):
+            self.fail("garbage", "the engine sent something other than an HTTP answer")
+
+    def _begin_body(self, receiver: Receiver, head: Head, rest: bytes) -> None:
+        self._keep = head.keep_alive
+        if head.length == len(rest):
             self._let_go(clean=True)
             receiver.on_whole(head, rest)
-        elif head.status >= 200:
-            self._keep = head.keep_alive
+        else:
             body = self._body = body_of(head)
             self.answer = receiver.on_head(head)
             self._read_body(body, rest)
-        elif head.status == 101:
-            self.fail("garbage", "the engine switched protocols without being asked")
-        elif rest:
-            self._read_head(rest)
 
     def _read_body(self, body: Body, data: bytes) -> None:
         payload = body.feed(data)

@@ -170,11 +170,13 @@ def test_an_engines_refusal_is_passed_on_and_not_tried_again(status: int) -> Non
     run(scenario())
 
 
-def test_a_silent_engine_is_given_up_and_another_one_asked() -> None:
+@pytest.mark.parametrize("break_after", [None, 0])
+def test_a_silent_engine_is_given_up_and_another_one_asked(break_after: int | None) -> None:
     async def scenario() -> None:
-        async with FakeEngine("a", script=Script(breaks="silence")) as bad, FakeEngine("b") as good:
+        script = Script(breaks="silence", break_after=break_after)
+        async with FakeEngine("a", script=script) as bad, FakeEngine("b") as good:
             async with gateway_for(bad, good, first_byte_timeout_s=0.2) as gateway:
-                answers = [await ask(gateway, chat()) for _ in range(2)]
+                answers = [await ask(gateway, chat(stream=True)) for _ in range(2)]
                 assert [answer.fields["x-engine"] for answer in answers] == ["b", "b"]
             await until(lambda: bad.aborted, "the silent engine was told to stop")
 
