@@ -8,7 +8,7 @@ import pytest
 from millrace.core.replica import ReplicaSpec
 from millrace.core.trace import read_trace
 from millrace.gateway.errors import Fault, answer
-from pages import ROOT, pages, read
+from pages import pages, read
 
 BLOCKS = [(path.name, block) for path in pages() for block in read(path).blocks if block.language == "json"]
 
