@@ -45,6 +45,12 @@ def overloaded() -> ApiError:
     return ApiError(message, status=503, type="service_unavailable", code="engine_overloaded")
 
 
+def stopping() -> ApiError:
+    """The engine has been told to end, and this answer took longer than it may wait."""
+    message = "The engine is stopping; ask another one."
+    return ApiError(message, status=503, type="service_unavailable", code="engine_stopping")
+
+
 def broken() -> ApiError:
     """The engine has failed and will compute nothing more."""
     return ApiError("The engine has failed.", status=500, type="api_error", code="engine_failed")

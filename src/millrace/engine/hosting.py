@@ -13,11 +13,17 @@ from contextlib import contextmanager
 import uvicorn
 
 from millrace.engine.engine import Engine
+from millrace.engine.errors import stopping
 from millrace.engine.loop import EngineLoop
 from millrace.engine.metrics import Metrics
 from millrace.engine.server import Api
 from millrace.engine.settings import EngineSettings
 from millrace.engine.step_log import step_log
+
+# A gateway keeps connections for its next requests; one that closes early meets requests on their way.
+IDLE_S = 120
+# How long clients may take to read that their answer was ended.
+FAREWELL_S = 5
 
 
 async def host(settings: EngineSettings, engine: Engine, listener: socket.socket) -> int:
@@ -26,7 +32,7 @@ async def host(settings: EngineSettings, engine: Engine, listener: socket.socket
     with step_log(settings.step_log) as observe:
         loop = EngineLoop(engine.replica, engine.executor, metrics, waiting=settings.waiting, observe=observe)
         api = Api(engine.service, loop, metrics, body_bytes=settings.body_bytes)
-        server = _Server(_config(api, settings))
+        server = _Server(_config(api, settings), loop, settings.drain_s)
         steps = asyncio.create_task(loop.run())
         steps.add_done_callback(server.stop)
         await server.serve(sockets=[listener])
@@ -41,12 +47,17 @@ def _config(api: Api, settings: EngineSettings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_s),
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s + FAREWELL_S),
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but a signal is a wish to end and not a death, and readiness is told."""
+    """uvicorn, but it tells when it is ready, and ends what takes too long with an error instead of a cut."""
+
+    def __init__(self, config: uvicorn.Config, loop: EngineLoop, drain_s: float) -> None:
+        super().__init__(config)
+        self._loop, self._drain_s = loop, drain_s
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,6 +74,11 @@ class _Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"ready http://{shown}:{port}", file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        too_long = asyncio.get_running_loop().call_later(self._drain_s, self._loop.close, stopping)
+        await super().shutdown(sockets)
+        too_long.cancel()
 
 
 async def _stopped(steps: asyncio.Task[None]) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from millrace.engine.answer import Answer, Part
-from millrace.engine.errors import broken, overloaded
+from millrace.engine.errors import ApiError, broken, overloaded
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation
 from millrace.engine.metrics import Metrics
@@ -39,7 +40,7 @@ class EngineLoop:
         observe: StepObserver,
     ) -> None:
         self.replica = replica
-        self.failed = False
+        self._closed: Callable[[], ApiError] | None = None
         self._executor, self._metrics = executor, metrics
         self._waiting, self._observe = waiting, observe
         self._active: dict[str, _Active] = {}
@@ -48,8 +49,8 @@ class EngineLoop:
 
     def submit(self, answer: Answer) -> None:
         """Let an answer's sequences wait for their turn. ApiError if too many wait, or if it has failed."""
-        if self.failed:
-            raise broken()
+        if self._closed:
+            raise self._closed()
         if len(self.replica.waiting) + len(answer.generations) > self._waiting:
             raise overloaded()
         now = time.monotonic()
@@ -70,15 +71,25 @@ class EngineLoop:
         answer.close()
         self._news.set()
 
+    @property
+    def healthy(self) -> bool:
+        """Whether it still takes requests."""
+        return self._closed is None
+
+    def close(self, error: Callable[[], ApiError]) -> None:
+        """End every answer with an error, and take no more."""
+        self._closed = error
+        for one in list(self._active.values()):
+            one.answer.close(error())
+            self.abort(one.answer)
+
     async def run(self) -> None:
         """Step for ever. An executor that raises ends it, and every answer with an error."""
         with ThreadPoolExecutor(1, "steps") as pool:
             try:
                 await self._steps(pool)
             finally:
-                self.failed = True
-                for one in self._active.values():
-                    one.answer.close(broken())
+                self.close(broken)
 
     async def _steps(self, pool: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()

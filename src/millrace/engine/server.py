@@ -109,11 +109,11 @@ class Api:
         try:
             return json_response({"prompt": self._service.tokenizer.decode(body.tokens)})
         except OverflowError as error:
-            raise ApiError("tokens must not be negative", param="tokens") from error
+            raise ApiError("tokens must be token ids", param="tokens") from error
 
     async def health(self, request: Request) -> Response:
-        """`GET /health`: 200 while the engine computes."""
-        return Response(status_code=503 if self._loop.failed else 200)
+        """`GET /health`: 200 while the engine takes requests."""
+        return Response(status_code=200 if self._loop.healthy else 503)
 
     async def metrics(self, request: Request) -> Response:
         """`GET /metrics` in Prometheus' text format."""

@@ -130,6 +130,8 @@ def test_answers_that_take_too_long_are_ended_after_sigterm(model: Path) -> None
         stream = engine.client.completions.create(**LONG, n=100, max_tokens=100, stream=True)
         next(stream)
         engine.process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="is stopping"):
+            list(stream)
         assert engine.process.wait(20) == 0
 
 

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[str, Any, str | None, str]] = {
     "top_logprobs": (CHAT, {"messages": MESSAGES, "top_logprobs": 2}, "top_logprobs", "logprobs: true"),
     "image": (CHAT, {"messages": IMAGE}, "messages", "'image_url' is not served"),
     "nothing-to-tokenize": ("/tokenize", {}, "prompt", "must be given"),
-    "negative-token": ("/detokenize", {"tokens": [-1]}, "tokens", "negative"),
+    "negative-token": ("/detokenize", {"tokens": [-1]}, "tokens", "must be token ids"),
 }
 
 

@@ -129,7 +129,7 @@ def test_a_step_that_fails_ends_every_answer_and_all_later_ones(model: Model) ->
         loop.submit(running)
         with pytest.raises(ApiError, match="has failed"):
             await texts(running)
-        assert loop.failed
+        assert not loop.healthy
         with pytest.raises(ApiError, match="has failed"):
             loop.submit(answer("later"))
 
