@@ -16,11 +16,11 @@ from rich.table import Table
 from millrace.cli.options import names_of, slo_of
 from millrace.cli.output import put_json, put_table, stderr
 from millrace.control import Controller, ControlSettings
+from millrace.core.cost import Linear, Roofline
 from millrace.core.fleet_spec import FleetGroup, members, parse_fleet
 from millrace.core.outcome import Outcome
-from millrace.core.request import Slo
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
-from millrace.data import open_trace
+from millrace.data import calibrations, open_calibration, open_trace
 from millrace.policies import load
 from millrace.simulate import ServerSpec, Simulation, simulate
 from millrace.simulate.job import jobs_of
@@ -37,6 +37,10 @@ def run(
     routing: Annotated[str, typer.Option(help="Policies to compare, separated by commas.")] = "least_work",
     queueing: Annotated[str, typer.Option(help="Queueing policy.")] = "fcfs",
     batching: Annotated[str, typer.Option(help="Batching policy of every replica.")] = "split_fuse",
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Price steps by this calibration (shipped name or file), not by data sheets."),
+    ] = None,
     slo: Annotated[str, typer.Option(help="Objectives of a request.")] = "ttft=1s,tpot=50ms",
     requests: Annotated[int | None, typer.Option(min=0, help="Only the first so many requests.")] = None,
     rate: Annotated[float, typer.Option(help="Let requests come this many times as fast.")] = 1.0,
@@ -52,6 +56,7 @@ def run(
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
     groups, objectives = parse_fleet(fleet), slo_of(slo)
     policies = {name: load("routing", name) for name in names_of(routing)}
+    fleet_servers = servers(groups, calibration)
     others = load("queueing", queueing), load("batching", batching), ControlSettings(max_hold_s=max_hold)
     records = scale_rate(open_trace(trace), rate)
     records = scale_lengths(records, input_factor=input_scale, output_factor=output_scale)
@@ -64,7 +69,7 @@ def run(
             task = bar.add_task(name, total=len(jobs))
             results[name] = simulate(
                 jobs,
-                servers(groups),
+                fleet_servers,
                 Controller(policy, others[0], others[2]),
                 others[1],
                 slo=objectives,
@@ -72,30 +77,38 @@ def run(
                 progress=partial(_advance, bar, task),
             )
     if as_json:
-        put_json(report(trace, fleet, objectives, groups, results))
+        put_json(report(results, groups, calibration, trace=trace, fleet=fleet, slo=objectives))
     else:
         put_table(_table(results))
 
 
-def servers(groups: Sequence[FleetGroup]) -> list[ServerSpec]:
+def servers(groups: Sequence[FleetGroup], calibration: str | None = None) -> list[ServerSpec]:
     """Return the simulated servers of a fleet; replicas of a group share one cost model."""
-    made = {id(group): (group.replica_spec(), group.roofline) for group in groups}
-    return [
-        ServerSpec(id=name, spec=made[id(group)][0], cost=made[id(group)][1])
-        for name, group in members(groups)
-    ]
+    costs = {id(group): _cost(group, calibration) for group in groups}
+    specs = {id(group): group.replica_spec(costs[id(group)]) for group in groups}
+    every = ((name, id(group)) for name, group in members(groups))
+    return [ServerSpec(id=name, spec=specs[key], cost=costs[key]) for name, key in every]
+
+
+def _cost(group: FleetGroup, calibration: str | None) -> Linear | Roofline:
+    """The calibration asked for, or one that ships for this model on this device, or the data sheet."""
+    shipped = f"{group.model.name}-{group.device.name}"
+    if calibration is not None or shipped in calibrations():
+        return open_calibration(calibration or shipped)
+    return group.roofline
 
 
 def report(
-    trace: str, fleet: str, slo: Slo, groups: Sequence[FleetGroup], results: dict[str, Simulation]
+    results: dict[str, Simulation], groups: Sequence[FleetGroup], calibration: str | None, **asked: object
 ) -> dict[str, Any]:
-    """Return what `--json` prints."""
+    """Return what `--json` prints; `asked` is echoed."""
     return {
         "schema": SCHEMA,
-        "trace": trace,
-        "fleet": fleet,
-        "slo": slo,
-        "cost_models": sorted({group.roofline.expected_error for group in groups}),
+        **asked,
+        "cost_models": {
+            f"{group.model.name} on {group.device.name}": _cost(group, calibration).expected_error
+            for group in groups
+        },
         "policies": [
             {
                 "name": name,
