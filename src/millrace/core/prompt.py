@@ -28,7 +28,7 @@ PROMPT_FIELD: dict[Kind, str] = {
 NO_SLO = Slo()
 _FIELD_OF_ERROR = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
-_TOKEN_IDS = re.compile(rb"[\[\s]*-?\d")
+_TOKEN_IDS = re.compile(rb"\[[\[\s]*\d")
 
 
 class InvalidRequestError(ValueError):
@@ -61,7 +61,7 @@ class Measure(Struct, frozen=True, kw_only=True):
     @property
     def block_tokens(self) -> int:
         """Tokens that a block of bytes stands for."""
-        return max(1, round(self.block_bytes / self.bytes_per_token))
+        return round(self.block_bytes / self.bytes_per_token) or 1
 
 
 class Asked(Struct, frozen=True):
@@ -183,10 +183,10 @@ def _blocks(fields: _Fields, prompt: bytes, measure: Measure) -> tuple[int, ...]
 
 def _count_tokens(prompt: bytes, measure: Measure) -> tuple[int, int]:
     """Return the tokens of a prompt and of one of its blocks: counted if they came as ids, else estimated."""
-    if prompt[:1] == b"[" and _TOKEN_IDS.match(prompt):
+    if _TOKEN_IDS.match(prompt):
         tokens = prompt.count(b",") + 1
         return tokens, max(1, round(measure.block_bytes * tokens / len(prompt)))
-    return max(1, round(len(prompt) / measure.bytes_per_token)), measure.block_tokens
+    return round(len(prompt) / measure.bytes_per_token) or 1, measure.block_tokens
 
 
 def _max_tokens(fields: _Fields, measure: Measure) -> int:

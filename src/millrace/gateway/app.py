@@ -117,7 +117,7 @@ class Gateway:
             member.engine.close()
 
     def _begin(self, client: ClientConnection, incoming: Incoming, wire: Wire, kind: Kind) -> None:
-        noted, request_id = incoming.noted, self._id_for(incoming)
+        noted, request_id = incoming.noted, self._ids.choose(incoming.noted, self.exchanges)
         if noted.get(b"x-stainless-retry-count", b"0") != b"0":
             self.metrics.client_retries += 1
         try:

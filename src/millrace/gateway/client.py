@@ -121,7 +121,7 @@ class ClientConnection(asyncio.Protocol):
         self._since_s = monotonic()
         if self.closing or self._gateway.draining:
             self.close()
-        elif not self._advancing:
+        elif not self._advancing and (self._reader.ready or self._reader.awaits_continue):
             self._advance()
 
     def cut(self) -> None:

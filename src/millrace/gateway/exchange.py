@@ -39,6 +39,7 @@ class Exchange:
         "_failed_by",
         "_gateway",
         "_kept",
+        "_replica_field",
         "_series",
         "_started_s",
         "_strip_usage",
@@ -75,6 +76,7 @@ class Exchange:
         self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
         self._kept: tuple[Head, bytes] | None = None
         self._series: Series | None = None
+        self._replica_field = b""
         self.engine: Engine | None = None
         self.connection: EngineConnection | None = None
 
@@ -90,6 +92,7 @@ class Exchange:
         """Send the request to this engine."""
         self._kept = None
         self.engine = engine
+        self._replica_field = engine.answer_field
         self._series = self._gateway.metrics.series(self.request.model, engine.id)
         self.connection = engine.send(self, self._wire.to(engine, self.wire_id))
         self.heard_s = monotonic()
@@ -178,7 +181,7 @@ class Exchange:
     def opening(self, head: Head, fields: bytes) -> bytes:
         """Return the head of an answer whose body follows bit by bit; `fields` say how it is framed."""
         close = b"connection: close\r\n" if self.client.closing else b""
-        ours = b"x-request-id: %b\r\n%b%b%b" % (self.wire_id, self._replica_field(), fields, close)
+        ours = b"x-request-id: %b\r\n%b%b%b" % (self.wire_id, self._replica_field, fields, close)
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (head.status, head.reason, head.fields, ours)
 
     def gap(self, seconds: float) -> None:
@@ -234,11 +237,8 @@ class Exchange:
             connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
     def _deliver(self, head: Head, body: bytes) -> None:
-        close, reason, fields = self.client.closing, head.reason, head.fields + self._replica_field()
+        close, reason, fields = self.client.closing, head.reason, head.fields + self._replica_field
         self.client.respond(errors.whole(head.status, fields, body, self.wire_id, close=close, reason=reason))
-
-    def _replica_field(self) -> bytes:
-        return self.engine.answer_field if self.engine is not None else b""
 
     def _tell_client(self, why: str) -> None:
         answer = self._answer
@@ -271,7 +271,7 @@ class Exchange:
         self.ended = True
         if self.connection is not None:
             self._drop_connection()
-        series = self._counted()
+        series = self._series or self._counted()
         self._gateway.exchanges.pop(self.request.id, None)
         series.end(outcome, monotonic() - self._arrived_s)
         if status is not None:

@@ -47,7 +47,8 @@ class FramingError(ValueError):
 class Head(Struct, frozen=True, kw_only=True):
     """An answer's head. `fields` are the header lines to pass on, each with its CRLF.
 
-    `length` is None when the body is chunked or lasts until the connection closes.
+    `length` is None when the body is chunked or lasts until the connection closes. An `encoded` body
+    cannot be looked into, so it is neither JSON nor an event stream here.
     """
 
     status: int
@@ -56,24 +57,15 @@ class Head(Struct, frozen=True, kw_only=True):
     length: int | None
     chunked: bool
     keep_alive: bool
-    content_type: bytes = b""
-    encoded: bool = False
     retry_after: bool = False
+    encoded: bool = False
+    is_event_stream: bool = False
+    is_json: bool = False
 
     @property
     def bodiless(self) -> bool:
         """Whether the status forbids a body."""
         return self.status < 200 or self.status in (204, 304)
-
-    @property
-    def is_event_stream(self) -> bool:
-        """Whether the body is server-sent events in the clear."""
-        return self.content_type.startswith(b"text/event-stream") and not self.encoded
-
-    @property
-    def is_json(self) -> bool:
-        """Whether the body is JSON in the clear."""
-        return self.content_type.startswith(b"application/json") and not self.encoded
 
 
 def parse_head(block: bytes) -> Head:
@@ -85,6 +77,8 @@ def parse_head(block: bytes) -> Head:
     passed, noted = _sort_fields(fields.split(b"\r\n")[1:])
     chunked = b"transfer-encoding" in noted and _is_chunked(noted)
     length = noted.get(b"content-length")
+    encoded = b"content-encoding" in noted and noted[b"content-encoding"].lower() != b"identity"
+    content_type = b"" if encoded else noted.get(b"content-type", b"").lower()
     return Head(
         status=int(status),
         reason=reason or b"",
@@ -92,9 +86,10 @@ def parse_head(block: bytes) -> Head:
         length=None if length is None else _length(length),
         chunked=chunked,
         keep_alive=version == b"1" and b"close" not in noted.get(b"connection", b"").lower(),
-        content_type=noted.get(b"content-type", b"").lower(),
-        encoded=noted.get(b"content-encoding", b"identity").lower() != b"identity",
         retry_after=b"retry-after" in noted,
+        encoded=encoded,
+        is_event_stream=content_type.startswith(b"text/event-stream"),
+        is_json=content_type.startswith(b"application/json"),
     )
 
 

@@ -176,7 +176,8 @@ class RequestReader:
         """Parser callback. What the parser takes for the end before an upgrade is none here."""
         if b"upgrade" in self._noted and self._parser.should_upgrade():
             return
-        incoming = Incoming(self._parser.get_method(), self._target, self._passed_lines(), self._noted)
+        lines = self._passed_lines() if b"connection" in self._noted else self._lines
+        incoming = Incoming(self._parser.get_method(), self._target, lines, self._noted)
         incoming.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         incoming.bare = self._bare
         incoming.keep_alive = self._parser.should_keep_alive() and not self._bare
@@ -218,8 +219,6 @@ class RequestReader:
 
     def _passed_lines(self) -> list[bytes]:
         """Leave out the lines that the connection header declares to be for this hop only."""
-        if b"connection" not in self._noted:
-            return self._lines
         named = {token.strip().lower() for token in self._noted[b"connection"].split(b",")}
         if named <= _PLAIN_CONNECTION:
             return self._lines

@@ -196,7 +196,8 @@ class EngineConnection(asyncio.Protocol):
 
     def _let_go(self, *, clean: bool) -> None:
         """Return to the pool before the answer's end is told, since that may well send the next request."""
-        self.resume()
+        if self._paused:
+            self.resume()
         if self._receiver is not None:
             self._receiver.connection = None
         self._receiver = self.answer = self._body = None
