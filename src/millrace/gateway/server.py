@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from millrace.gateway.journal import Journal
 from millrace.gateway.settings import GatewaySettings
 
 BACKLOG = 4096
+FILES = 1 << 18
 SWEEP_S = 0.5
 DRAIN_STEP_S = 0.02
 LAST_WRITES_S = 2.0
@@ -32,6 +34,7 @@ INTERRUPTED = 1
 
 def run(settings: GatewaySettings, controller: Controller) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice, 2 if it cannot start."""
+    _raise_file_limit()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -118,6 +121,14 @@ async def _sweep(gateway: Gateway) -> None:
             exchange.check(now_s)
         for client in list(gateway.clients):
             client.check(now_s)
+
+
+def _raise_file_limit() -> None:
+    """Each stream takes two descriptors; the usual soft limit of 1024 would end at 500 streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Protocol, cast
 
 from millrace.gateway.framing import (
@@ -18,6 +19,8 @@ from millrace.gateway.framing import (
 from millrace.gateway.settings import Backend
 
 IDLE_LIMIT = 256
+OURSELVES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""Errors of connecting that say nothing of the engine: we have run out of something."""
 
 
 class Answer(Protocol):
@@ -274,4 +277,5 @@ class Engine:
                 "connect_timeout", f"no connection within {self._connect_timeout_s:g} s", down=True
             )
         except OSError as error:
-            connection.fail("connect", f"no connection: {error.strerror or error}", down=True)
+            down = error.errno not in OURSELVES
+            connection.fail("connect", f"no connection: {error.strerror or error}", down=down)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 
 import pytest
@@ -119,5 +120,24 @@ def test_a_burst_larger_than_the_pool_is_served_and_the_pool_stays_bounded() -> 
             answers = await asyncio.gather(*(ask(gateway, chat()) for _ in range(300)))
             assert {answer.status for answer in answers} == {200}
             await until(lambda: len(engine.open_connections) <= 256, "the rest is closed")
+
+    run(scenario())
+
+
+def test_running_out_of_descriptors_is_not_held_against_the_engine() -> None:
+    async def scenario() -> None:
+        async with one_engine(scrape_s=60.0, mind=controller(max_hold_s=0.1)) as (engine, gateway):
+            engine.script = Script(breaks="silence")
+            async with caller(gateway) as first, caller(gateway) as second:
+                await first.say(chat())
+                await until(lambda: engine.live, "the only connection is taken")
+                soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+                try:
+                    answer = await second.ask(chat())
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                assert answer.status == 502
+                assert gateway.fleet.ready == 1
 
     run(scenario())
