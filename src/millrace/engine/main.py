@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -22,6 +23,8 @@ def serve(settings: EngineSettings, batching: BatchingPolicy) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_loading)
+    # Threads that spin while they wait for each other bring an engine with a busy neighbour to a standstill.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ExitStack() as held:
         try:
             listener = held.enter_context(_bind(settings))
