@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from millrace.cli.output import CommandError
+from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.core.replica import Limits
 from millrace.policies import load
 
@@ -49,11 +50,10 @@ def run(
 ) -> None:
     """Serve a checkpoint of the Llama, Qwen2 or Qwen3 family."""
     policy = load("batching", batching)
-    try:
-        from millrace.engine.main import serve
-        from millrace.engine.settings import EngineSettings
-    except ImportError as error:
-        raise CommandError(f"{error.name} is not installed: pip install 'millrace[engine]'", 2) from None
+    _need_the_extra()
+    from millrace.engine.main import serve
+    from millrace.engine.settings import EngineSettings
+
     limits = Limits(
         step_tokens=max_num_batched_tokens,
         sequences=max_num_seqs,
@@ -75,6 +75,13 @@ def run(
         step_log=step_log,
     )
     raise typer.Exit(serve(settings, policy))
+
+
+def _need_the_extra() -> None:
+    """Say which package is missing before anything half-starts."""
+    for package in ("torch", "safetensors", "tokenizers", "jinja2", "starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise CommandError(f"{package} is not installed: pip install 'millrace[engine]'", EXIT_USAGE)
 
 
 def model_folder(model: str) -> Path:

@@ -11,7 +11,6 @@ from msgspec import Struct
 from millrace.core.replica import Phase, ReplicaSpec, Report
 from millrace.core.request import Request
 
-
 _by_id = attrgetter("id")
 
 

@@ -11,7 +11,8 @@ from millrace.bench.prompts import Planned, Shape, shape
 from millrace.core.outcome import Outcome
 from millrace.core.trace import TraceRecord
 from millrace.launch import Process, gateway_command
-from millrace.testing.engine import FakeEngine, Script
+from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 
 NAMES = ["left", "right"]
 
