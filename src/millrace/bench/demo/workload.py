@@ -52,6 +52,12 @@ def _form(settings: DemoSettings) -> Shape:
         requests=settings.requests,
         from_s=settings.from_s,
         speed=settings.speed,
+        input_divisor=2.5,
+        groups=24,
+        skew=0.6,
+        prefix_min_tokens=256,
+        prefix_max_tokens=640,
+        shared_part=0.9,
     )
 
 
