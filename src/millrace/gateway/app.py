@@ -43,7 +43,7 @@ class Gateway:
     Must be made inside the event loop it runs on.
     """
 
-    def __init__(self, settings: GatewaySettings, controller: Mind, journal: Journal | None = None) -> None:
+    def __init__(self, settings: GatewaySettings, controller: Mind) -> None:
         self.settings = settings
         self.fleet = Fleet(settings)
         self.metrics = Metrics()
@@ -51,9 +51,9 @@ class Gateway:
         self.clients: set[ClientConnection] = set()
         self.draining = False
         self.port = settings.port
+        self.journal: Journal | None = None
         self.origin_s = monotonic()
         self._controller = controller
-        self._journal = journal
         self._ids = RequestIds()
         self._events: deque[Event] = deque()
         self._telling = False
@@ -149,8 +149,8 @@ class Gateway:
         except Exception as error:  # a policy is its user's code: its bug must cost one request, not all
             self._loop.call_exception_handler({"message": "the controller failed", "exception": error})
             return self._after_bug(event)
-        if self._journal is not None:
-            self._journal.note(event, actions)
+        if self.journal is not None:
+            self.journal.note(event, actions)
         return actions
 
     def _after_bug(self, event: Event) -> list[Action]:

@@ -41,24 +41,12 @@ def answer_locally(
         status, type_, body = _get(gateway, path)
         fields = b"content-type: %b\r\n" % type_.encode()
     else:
-        _refuse(gateway, client, incoming, fault or _not_offered(incoming, path, allow), request_id, allow)
+        fault = fault or _not_offered(incoming, path, allow)
+        gateway.metrics.errors["unknown", str(fault.status)] += 1
+        allow = allow if fault.status == 405 else ""
+        client.respond(_cut_for(method, errors.answer(fault, request_id, close=client.closing, allow=allow)))
         return
     client.respond(_cut_for(method, errors.whole(status, fields, body, request_id, close=client.closing)))
-
-
-def _refuse(
-    gateway: Gateway,
-    client: ClientConnection,
-    incoming: Incoming,
-    fault: Fault,
-    request_id: bytes,
-    allow: str,
-) -> None:
-    gateway.metrics.errors["unknown", str(fault.status)] += 1
-    answer = errors.answer(
-        fault, request_id, close=client.closing, allow=allow if fault.status == 405 else ""
-    )
-    client.respond(_cut_for(incoming.method, answer))
 
 
 def _cut_for(method: bytes, answer: bytes) -> bytes:

@@ -46,21 +46,15 @@ def run(settings: GatewaySettings, controller: Controller) -> int:
 async def listening(settings: GatewaySettings, controller: Controller) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs. Raises OSError if it cannot listen or log."""
     loop = asyncio.get_running_loop()
-    journal = _journal(settings, controller)
-    gateway = Gateway(settings, controller, journal)
+    gateway = Gateway(settings, controller)
     server = await loop.create_server(
         lambda: ClientConnection(gateway), settings.host, settings.port, backlog=BACKLOG
     )
-    gateway.port = server.sockets[0].getsockname()[1]
-    for member in gateway.fleet.members.values():
-        gateway.tell(Reported(gateway.now_s(), member.engine.id, "starting", member.spec))
     tasks: list[asyncio.Task[None]] = []
     try:
-        await asyncio.gather(*(examine(gateway, member) for member in gateway.fleet.members.values()))
-        tasks = [asyncio.create_task(watch(gateway, member)) for member in gateway.fleet.members.values()]
-        tasks.append(asyncio.create_task(_sweep(gateway)))
-        if journal is not None:
-            tasks.append(asyncio.create_task(journal.keep_writing()))
+        gateway.port = server.sockets[0].getsockname()[1]
+        gateway.journal = _journal(settings, controller)
+        tasks = await _look_after(gateway)
         yield gateway
     finally:
         for task in tasks:
@@ -68,8 +62,20 @@ async def listening(settings: GatewaySettings, controller: Controller) -> AsyncI
         await asyncio.gather(*tasks, return_exceptions=True)
         server.close()
         gateway.close()
-        if journal is not None:
-            journal.close()
+        if gateway.journal is not None:
+            gateway.journal.close()
+
+
+async def _look_after(gateway: Gateway) -> list[asyncio.Task[None]]:
+    """Introduce the engines to the controller, examine each once, and keep at it."""
+    members = gateway.fleet.members.values()
+    for member in members:
+        gateway.tell(Reported(gateway.now_s(), member.engine.id, "starting", member.spec))
+    await asyncio.gather(*(examine(gateway, member) for member in members))
+    works = [_sweep(gateway), *(watch(gateway, member) for member in members)]
+    if gateway.journal is not None:
+        works.append(gateway.journal.keep_writing())
+    return [asyncio.create_task(work) for work in works]
 
 
 async def drain(gateway: Gateway, hurry: asyncio.Event) -> None:

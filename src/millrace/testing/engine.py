@@ -14,7 +14,10 @@ from millrace.testing.script import Break, BrokenError, Heard, Script, pieces
 
 
 class FakeEngine:
-    """Serves on a free port of the loopback from `start` to `stop`; change `script` at any time."""
+    """Serves on a free port of the loopback from `start` to `stop`; change `script` at any time.
+
+    `pages` are raw answers to GET by path, in place of its own; an engine not `healthy` answers 503.
+    """
 
     def __init__(
         self, name: str = "engine", *, models: tuple[str, ...] = ("m",), script: Script | None = None
@@ -27,6 +30,7 @@ class FakeEngine:
         self.aborted = 0
         self.connections = 0
         self.healthy = True
+        self.pages: dict[str, bytes] = {}
         self._port = 0
         self._server: asyncio.Server | None = None
         self.open_connections: set[_Connection] = set()
@@ -165,6 +169,8 @@ def _parse(data: bytes) -> tuple[Heard | None, int]:
 
 
 def _page(engine: FakeEngine, path: str) -> bytes:
+    if path in engine.pages:
+        return engine.pages[path]
     pages = {"/health": b"", "/v1/models": engine.cards(), "/metrics": engine.metrics()}
     status = (
         "404 Not Found" if path not in pages else "200 OK" if engine.healthy else "503 Service Unavailable"
