@@ -28,14 +28,13 @@ AT_LENGTH = Ending()
 
 
 class Delta(Struct, frozen=True):
-    """What a sequence gained: text that can be shown, and the tokens behind it."""
+    """What a sequence gained: text that can be shown, and the log probabilities that were asked for."""
 
     text: str
-    tokens: list[int]
     logprobs: list[Logprob]
 
     def __add__(self, later: Delta) -> Delta:
-        return Delta(self.text + later.text, self.tokens + later.tokens, self.logprobs + later.logprobs)
+        return Delta(self.text + later.text, self.logprobs + later.logprobs)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +50,6 @@ class Generation:
     adjustment: Adjustment | None
     stops: StopStrings
     _text: list[str] = field(default_factory=list)
-    _new: list[int] = field(default_factory=list)
     _logprobs: list[Logprob] = field(default_factory=list)
 
     @property
@@ -67,7 +65,6 @@ class Generation:
     def accept(self, token: int, logprob: Logprob | None = None) -> bool:
         """Take the next token; True if it ends the sequence."""
         self.tokens.append(token)
-        self._new.append(token)
         if logprob:
             self._logprobs.append(logprob)
         if self.adjustment:
@@ -82,8 +79,8 @@ class Generation:
         if final and self.stops.hit is None:
             self._show(self.detokenizer.flush())
             self._text.append(self.stops.flush())
-        delta = Delta("".join(self._text), self._new, self._logprobs)
-        self._text, self._new, self._logprobs = [], [], []
+        delta = Delta("".join(self._text), self._logprobs)
+        self._text, self._logprobs = [], []
         return delta
 
     def _show(self, text: str) -> bool:

@@ -60,10 +60,8 @@ class Model:
         return self.head(self._norm(x.index_select(0, inputs.last), self.norm))
 
     def _attend(self, layer: Layer, x: Tensor, turns: Tensor, inputs: Inputs, cache: LayerCache) -> Tensor:
-        queries, turned = (
-            self.config.num_attention_heads,
-            self.config.num_attention_heads + self.config.kv_heads,
-        )
+        queries = self.config.num_attention_heads
+        turned = queries + self.config.kv_heads
         heads = layer.qkv(x).view(x.shape[0], -1, self.config.head_size)
         qk = heads[:, :turned]
         if layer.qk_norm is not None:

@@ -33,11 +33,6 @@ class Sampling(Struct, frozen=True, kw_only=True):
         return self.temperature < COLDEST
 
     @property
-    def filtered(self) -> bool:
-        """Whether unlikely tokens are ruled out before sampling."""
-        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
-
-    @property
     def penalised(self) -> bool:
         """Whether tokens seen before are judged differently."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)

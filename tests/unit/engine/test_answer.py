@@ -11,7 +11,7 @@ from millrace.engine.generation import Delta, Generation, generation
 
 
 def part(index: int, text: str, finish: str | None = None) -> Part:
-    return Part(index, Delta(text, [1], []), finish)
+    return Part(index, Delta(text, []), finish)
 
 
 def answer(choices: int = 1) -> Answer:

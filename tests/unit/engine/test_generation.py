@@ -29,9 +29,8 @@ def test_an_end_token_ends_it_and_is_not_shown() -> None:
     one = started()
     assert not feed(one, " race")
     assert one.accept(END_TOKEN)
-    delta = one.take(final=True)
-    assert delta.text == " race"
-    assert delta.tokens[-1] == END_TOKEN
+    assert one.take(final=True).text == " race"
+    assert one.tokens[-1] == END_TOKEN
 
 
 def test_a_stop_string_ends_it_and_is_not_shown() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -72,8 +73,27 @@ def test_min_p_rules_out_what_is_much_less_likely_than_the_likeliest() -> None:
     assert set(drawn(Sampling(min_p=0.2))) == kept
 
 
-def test_a_tiny_top_p_is_greedy() -> None:
-    assert set(drawn(Sampling(top_p=1e-6), 50)) == {int(logits().argmax())}
+@pytest.mark.parametrize("filters", [{"top_p": 1e-6}, {"min_p": 1.0}, {"top_k": 1}])
+def test_a_filter_that_leaves_one_token_is_greedy(filters: dict[str, Any]) -> None:
+    assert set(drawn(Sampling(**filters), 50)) == {int(logits().argmax())}
+
+
+def test_a_wide_nucleus_among_many_tokens_is_drawn_from_evenly() -> None:
+    flat = torch.zeros(4000, 3000)
+    flat[:, 1500:] = -20
+    for sampling in (Sampling(top_p=0.999), Sampling(top_k=1500), Sampling(min_p=0.5)):
+        tokens, _ = sample(flat, [Row(sampling, i) for i in range(4000)])
+        assert max(tokens) < 1500
+        assert abs(sum(token < 750 for token in tokens) / 4000 - 0.5) < 0.05
+
+
+def test_logits_that_overflowed_choose_some_token_and_leave_the_others_alone() -> None:
+    table = logits(2)
+    table[0, 3] = torch.inf
+    for sampling in (Sampling(), Sampling(top_p=0.9), Sampling(top_k=2)):
+        tokens, _ = sample(table, [Row(sampling), Row(sampling)])
+        assert 0 <= tokens[0] < VOCAB
+        assert tokens[1:] == sample(table[1:], [Row(sampling)])[0]
 
 
 samplings = st.builds(
