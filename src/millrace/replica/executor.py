@@ -30,11 +30,14 @@ class Step(Struct, frozen=True, eq=False):
     def following(self) -> StepShape:
         """The shape of the iteration after this one, if it does the same."""
         shape = self.shape
+        longer = int(shape.decode_longest_tokens > 0)
         further = sum(c.tokens * c.tokens for c in self.chunks if not c.emits) if shape.prefills else 0
         return replace(
             shape,
             decode_context_tokens=shape.decode_context_tokens + shape.decodes,
             prefill_attended_tokens=shape.prefill_attended_tokens + further,
+            decode_longest_tokens=shape.decode_longest_tokens + longer,
+            decode_shortest_tokens=shape.decode_shortest_tokens + longer,
         )
 
 

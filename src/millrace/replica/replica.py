@@ -7,6 +7,7 @@ Source: iteration-level scheduling of Orca (Yu et al., OSDI 2022), chunked prefi
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from millrace.core.batch import BatchingPolicy, Grant
 from millrace.core.cost import StepShape
@@ -24,12 +25,14 @@ class Replica:
     All calls come from one thread, but the executor may run in another: `add` and `abort` may come while a
     step is in flight, and what it reads and writes is left alone until `commit`. At most one step is in
     flight. If it cannot be carried out, run it again, or abort its sequences and commit it all the same.
+    With `lengths`, the shape of a step says how long its longest and shortest decode are.
     """
 
-    def __init__(self, limits: Limits, batching: BatchingPolicy) -> None:
+    def __init__(self, limits: Limits, batching: BatchingPolicy, *, lengths: bool = False) -> None:
         self.limits = limits
         self.batching = batching
         self.batch = Batch(_checked(limits))
+        self._lengths = lengths
         self._in_flight: Step | None = None
         self._aborted: list[Sequence] = []
 
@@ -70,6 +73,11 @@ class Replica:
 
     def add(self, sequence: Sequence) -> None:
         """Let a new sequence wait its turn. Raises ValueError for one that can never complete here."""
+        self.vet(sequence)
+        self.batch.enqueue(sequence)
+
+    def vet(self, sequence: Sequence) -> None:
+        """Raise ValueError for a sequence that can never complete here, or whose id is taken."""
         if sequence.id in self.batch.known:
             raise ValueError(f"id {sequence.id!r} is already running or waiting: choose another")
         if sequence.prompt_tokens < 1 or sequence.max_tokens < 1:
@@ -82,7 +90,6 @@ class Replica:
                 f"{sequence.prompt_tokens} prompt_tokens + {sequence.max_tokens} max_tokens = {total} "
                 f"exceed the {capacity} one sequence may have here: shorten the prompt or lower max_tokens"
             )
-        self.batch.enqueue(sequence)
 
     def abort(self, id: str) -> bool:
         """Forget a sequence; False if it is not here. It keeps its blocks until no step is in flight."""
@@ -165,7 +172,8 @@ class Replica:
             return None
         self._check(grants, len(chunks) + refused, decodes + prefilled)
         prefills = len(chunks) - decodes
-        shape = StepShape(decodes, context, prefills, prefilled, attended, emits + decodes)
+        longest, shortest = _decode_lengths(chunks.values()) if self._lengths else (0, 0)
+        shape = StepShape(decodes, context, prefills, prefilled, attended, emits + decodes, longest, shortest)
         return Step(tuple(chunks.values()), shape)
 
     def _check(self, grants: list[Grant], sequences: int, tokens: int) -> None:
@@ -208,6 +216,12 @@ class Replica:
                 progress.ended.append(End(sequence, "length"))
             elif filled:
                 self.batch.short.append(sequence)
+
+
+def _decode_lengths(chunks: Iterable[Chunk]) -> tuple[int, int]:
+    """The most and the least cached tokens of one decode."""
+    lengths = [c.start for c in chunks if c.tokens == 1 and c.emits and c.sequence.generated]
+    return (max(lengths), min(lengths)) if lengths else (0, 0)
 
 
 def _checked(limits: Limits) -> Limits:

@@ -14,7 +14,8 @@ from millrace.core.event import Action, Event
 from millrace.core.outcome import Measured, Outcome, measure
 from millrace.core.request import Slo
 from millrace.simulate.job import Job
-from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.lockstep import Lockstep
+from millrace.simulate.server import Engine, Server, ServerSpec
 from millrace.simulate.world import Surroundings, Watcher, World
 
 
@@ -57,7 +58,7 @@ def simulate(
     shared = surroundings is not None and surroundings.shared_cores is not None
     world = World(
         controller,
-        [Server(spec, batching, leaping=leaping and not shared) for spec in fleet],
+        [_engine(spec, batching, leaping=leaping and not shared) for spec in fleet],
         finish=finish,
         watch=_writer(controller, log) if log else None,
         surroundings=surroundings,
@@ -66,6 +67,10 @@ def simulate(
     wall_s = time.perf_counter() - began_s
     measured = measure(outcomes, slo or Slo())
     return Simulation(outcomes=outcomes, measured=measured, simulated_s=world.now_s, wall_s=wall_s)
+
+
+def _engine(spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool) -> Engine:
+    return Lockstep(spec, batching) if spec.ranks > 1 else Server(spec, batching, leaping=leaping)
 
 
 def _writer(controller: Controller, log: Callable[[bytes], object]) -> Watcher:

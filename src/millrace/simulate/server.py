@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
+from typing import Protocol
 
 from msgspec import Struct
 
 from millrace.core.batch import BatchingPolicy
-from millrace.core.cost import CostModel
+from millrace.core.cost import CostModel, StepShape
 from millrace.core.replica import Limits, ReplicaSpec, Report
 from millrace.replica.executor import Step, StepResult
 from millrace.replica.progress import Progress
@@ -15,21 +17,61 @@ from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 from millrace.simulate.job import Job
 
+Straight = Callable[[StepShape, StepShape], int]
+
 
 class ServerSpec(Struct, frozen=True, kw_only=True):
-    """One engine of a simulated fleet: its name, what the controller knows of it, and what its steps cost."""
+    """One engine of a simulated fleet: its name, what the controller knows of it, and what its steps cost.
+
+    An engine that schedules `ahead` decides on a step when the one before it begins (vLLM's asynchronous
+    scheduling), so whoever arrives during a step waits for the end of the next one too. An engine of
+    several `ranks` shares a model's experts among them, and its cost is a `SharedCost`.
+    """
 
     id: str
     spec: ReplicaSpec
     cost: CostModel
+    ahead: bool = False
+    ranks: int = 1
+
+
+class Engine(Protocol):
+    """What runs jobs in virtual time: at most one run is under way, and it ends when the world says so."""
+
+    id: str
+    spec: ReplicaSpec
+    end_s: float
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+
+    def add(self, job: Job) -> None:
+        """Queue a job. Raises ValueError for one that can never fit."""
+
+    def abort(self, request_id: str) -> None:
+        """Forget a job, if it is still here."""
+
+    def start(self, now_s: float, slowdown: float = 1.0) -> bool:
+        """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
+
+    def cut(self, now_s: float) -> bool:
+        """Let the run end with the step that is under way now; False if it would have anyway."""
+
+    def finish(self) -> Progress:
+        """End the run under way; completed jobs are forgotten."""
+
+    def report(self, now_s: float) -> Report:
+        """Return what the engine's `/metrics` would say now."""
 
 
 class Server:
-    """Runs jobs in runs of like steps; at most one run is under way, and it ends when the world says so.
+    """Runs jobs in runs of like steps, on one replica.
 
     A run of m steps whose prices rise evenly, from `first` by `gain` each, takes
     m * first + gain * m * (m - 1) / 2: it is jumped over at once, and cut at the end of a step when
-    something comes from outside. With `leaping` off every run is a single step; the outcome is the same.
+    something comes from outside, or where the price bends. With `leaping` off every run is a single step;
+    the outcome is the same.
     """
 
     def __init__(self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True) -> None:
@@ -37,10 +79,13 @@ class Server:
         self.spec = spec.spec
         self.cost = spec.cost
         self.limits = spec.spec.limits or Limits()
-        self.replica = Replica(self.limits, batching)
+        self.ahead = spec.ahead
+        self.replica = Replica(self.limits, batching, lengths=getattr(spec.cost, "needs_lengths", False))
         self.leaping = leaping
         self.sequences: dict[str, Sequence] = {}
         self.end_s = 0.0
+        self._straight: Straight | None = getattr(spec.cost, "straight", None)
+        self._unseen: list[Sequence] = []
         self._step: Step | None = None
         self._start_s = self._first_s = self._gain_s = 0.0
         self._count = 1
@@ -50,29 +95,53 @@ class Server:
         """Whether a run is under way."""
         return self._step is not None
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that each step of the run computes; 0 if none is under way."""
+        return self._step.shape.tokens if self._step else 0
+
+    @property
+    def load(self) -> tuple[int, int]:
+        """Sequences that wait, and that run."""
+        return len(self.replica.waiting) + len(self._unseen), len(self.replica.running)
+
     def add(self, job: Job) -> None:
         """Queue a job. Raises ValueError for one that can never fit."""
         blocks = job.engine_blocks(self.limits.block_tokens) if self.limits.prefix_caching else []
         sequence = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
-        self.replica.add(sequence)
+        if self.ahead and self.busy:
+            self.replica.vet(sequence)
+            self._unseen.append(sequence)
+        else:
+            self.replica.add(sequence)
         self.sequences[sequence.id] = sequence
 
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
-        if self.sequences.pop(request_id, None):
+        sequence = self.sequences.pop(request_id, None)
+        if sequence in self._unseen:
+            self._unseen.remove(sequence)
+        elif sequence:
             self.replica.abort(request_id)
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
         assert self._step is None
-        step = self._step = self.replica.plan()
+        step = self.replica.plan()
+        newcomers = self._let_in()
+        if step is None and newcomers:
+            step, newcomers = self.replica.plan(), False
+        self._step = step
         if step is None:
             return False
         self._start_s = now_s
         self._first_s = slowdown * self.cost.step_s(step.shape)
-        self._count = self.replica.lasting(step) if self.leaping else 1
+        self._count = 1 if newcomers or not self.leaping else self.replica.lasting(step)
         if self._count > 1:
-            self._gain_s = slowdown * self.cost.step_s(step.following) - self._first_s
+            following = step.following
+            if self._straight:
+                self._count = min(self._count, self._straight(step.shape, following))
+            self._gain_s = slowdown * self.cost.step_s(following) - self._first_s
         self.end_s = now_s + self._lasts_s(self._count)
         return True
 
@@ -96,12 +165,17 @@ class Server:
 
     def report(self, now_s: float) -> Report:
         """Return what the engine's `/metrics` would say now."""
+        waiting, running = self.load
         return Report(
-            now_s=now_s,
-            running=len(self.replica.running),
-            waiting=len(self.replica.waiting),
-            kv_free_tokens=self.replica.kv_free_tokens,
+            now_s=now_s, running=running, waiting=waiting, kv_free_tokens=self.replica.kv_free_tokens
         )
+
+    def _let_in(self) -> bool:
+        """Show the replica those who arrived during the last step; say whether there are any."""
+        newcomers, self._unseen = self._unseen, []
+        for sequence in newcomers:
+            self.replica.add(sequence)
+        return bool(newcomers)
 
     def _lasts_s(self, count: int) -> float:
         return (

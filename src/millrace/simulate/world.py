@@ -26,7 +26,7 @@ from millrace.core.outcome import Outcome, Status
 from millrace.replica.sequence import Sequence
 from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
-from millrace.simulate.server import Server
+from millrace.simulate.server import Engine
 
 Watcher = Callable[[Event, list[Action]], None]
 Happening = tuple[float, int, Callable[[Any], None], Any]
@@ -53,7 +53,7 @@ class World:
     def __init__(
         self,
         controller: Controller,
-        servers: Iterable[Server],
+        servers: Iterable[Engine],
         *,
         finish: Callable[[Outcome], None],
         watch: Watcher | None = None,
@@ -135,7 +135,7 @@ class World:
             case _:
                 assert_never(action)
 
-    def _abort(self, server: Server, request_id: str) -> None:
+    def _abort(self, server: Engine, request_id: str) -> None:
         self._interrupt(server)
         server.abort(request_id)
 
@@ -152,11 +152,11 @@ class World:
         else:
             self._start(server)
 
-    def _interrupt(self, server: Server) -> None:
+    def _interrupt(self, server: Engine) -> None:
         if server.busy and server.cut(self.now_s):
             self._at(server.end_s, self._ended, server)
 
-    def _start(self, server: Server) -> None:
+    def _start(self, server: Engine) -> None:
         if server.start(self.now_s, self._slowdown()):
             self._busy += 1
             self._at(server.end_s, self._ended, server)
@@ -165,7 +165,7 @@ class World:
         cores = self.surroundings.shared_cores
         return max(1.0, (self._busy + 1) / cores) if cores else 1.0
 
-    def _ended(self, server: Server) -> None:
+    def _ended(self, server: Engine) -> None:
         if not server.busy or server.end_s != self.now_s:
             return  # the run was cut, and has ended before
         self._busy -= 1

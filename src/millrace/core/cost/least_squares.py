@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import sqrt
+from operator import mul
 
 from msgspec import convert
 from msgspec.structs import replace
@@ -36,7 +37,7 @@ def fit(samples: Iterable[tuple[StepShape, float]], *, source: str | None = None
             raise ValueError(f"samples: step {index} took {seconds} s; drop it or time it again")
     held_out = steps[_HOLD_OUT_EVERY - 1 :: _HOLD_OUT_EVERY]
     fitted = [step for i, step in enumerate(steps) if (i + 1) % _HOLD_OUT_EVERY]
-    values = _coefficients(fitted)
+    values = nearest([_features(shape) for shape, _ in fitted], [seconds for _, seconds in fitted])
     linear = convert(dict(zip(COEFFICIENTS, values, strict=True)), Linear)
     errors = [abs(linear.step_s(shape) / seconds - 1) for shape, seconds in held_out]
     error = FitError(
@@ -45,15 +46,18 @@ def fit(samples: Iterable[tuple[StepShape, float]], *, source: str | None = None
     return replace(linear, error=error, source=source)
 
 
-def _coefficients(steps: list[tuple[StepShape, float]]) -> Vector:
-    """Solve again and again, each time weighing steps by the prices found the time before."""
-    weights = [seconds for _, seconds in steps]
+def nearest(rows: Sequence[Sequence[float]], goals: Sequence[float]) -> Vector:
+    """Find x >= 0 that brings every row's product with x near its goal; errors are relative to the product.
+
+    It solves again and again, each time weighing rows by the products found the time before.
+    """
+    weights = list(goals)
     values: Vector = []
     for _ in range(_ROUNDS):
-        rows = [[x / w for x in _features(shape)] for (shape, _), w in zip(steps, weights, strict=True)]
-        values = _solve(rows, [seconds / w for (_, seconds), w in zip(steps, weights, strict=True)])
-        prices = [sum(x * v for x, v in zip(_features(shape), values, strict=True)) for shape, _ in steps]
-        weights = [max(price, s * _LEAST_WEIGHT) for price, (_, s) in zip(prices, steps, strict=True)]
+        scaled = [[x / w for x in row] for row, w in zip(rows, weights, strict=True)]
+        values = _solve(scaled, [goal / w for goal, w in zip(goals, weights, strict=True)])
+        products = [sum(map(mul, row, values)) for row in rows]
+        weights = [max(found, goal * _LEAST_WEIGHT) for found, goal in zip(products, goals, strict=True)]
     return values
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from math import nan
 
+from millrace.core.cost.collective import Collective, expected
 from millrace.core.cost.efficiency import Efficiency, efficiency_of
-from millrace.core.cost.shape import StepShape
+from millrace.core.cost.operators import Exchange, exchange_of
+from millrace.core.cost.shape import ENDLESS, StepShape
 from millrace.core.device import DeviceSpec
 from millrace.core.model import ModelSpec
 
@@ -50,8 +52,9 @@ class _Product:
 class Roofline:
     """Prices the steps of one replica: a model on `tensor_parallel` devices of a kind.
 
-    `host_s` is what every step spends outside the devices. `expected_error` says in words how far off the
-    figures behind the prices were where they could be measured.
+    Experts may be spread over `data_parallel` such ranks, each with requests of its own. `host_s` is what
+    every step spends outside the devices. `expected_error` says in words how far off the figures behind the
+    prices were where they could be measured.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Roofline:
         device: DeviceSpec,
         *,
         tensor_parallel: int = 1,
+        data_parallel: int = 1,
         host_s: float = HOST_S,
         efficiency: Efficiency | None = None,
     ) -> None:
@@ -67,8 +71,10 @@ class Roofline:
         self.model = model
         self.device = device
         self.tensor_parallel = tensor_parallel
+        self.data_parallel = data_parallel
         self.host_s = host_s
         self.efficiency = efficiency or efficiency_of(device.name)
+        self.exchange = self._exchange()
         self._set_products()
         self._set_overheads()
         self._set_attention()
@@ -78,36 +84,65 @@ class Roofline:
         """How far off the figures behind the prices were, in words."""
         return self.efficiency.expected_error
 
+    needs_lengths = False
+
+    def straight(self, shape: StepShape, following: StepShape) -> int:
+        """For a fixed composition of the batch the price is one straight line."""
+        return ENDLESS
+
     def step_s(self, shape: StepShape) -> float:
         """Seconds the iteration takes; an empty one takes none."""
+        return self.own_s(shape) + self.experts_s(shape.decodes + shape.prefill_tokens)
+
+    def own_s(self, shape: StepShape) -> float:
+        """The same without the experts, which ranks may share."""
         tokens = shape.decodes + shape.prefill_tokens
         if not tokens:
             return 0.0
         seconds = (
-            self._step_s + tokens * self._token_s + self._dense.price_s(tokens) + self._attention_s(shape)
+            self._step_s + tokens * self._token_s + self._dense.price_s(tokens) + self.attention_s(shape)
         )
-        if self._experts:
-            seconds += self._experts.price_s(tokens, self._woken(tokens))
-        if shape.emits:
-            seconds += self._sampler_s + shape.emits * self._emit_s + self._head.price_s(shape.emits)
-        return seconds
+        return seconds + self.head_s(shape.emits)
+
+    def experts_s(self, tokens: int) -> float:
+        """Seconds of the experts for the tokens of all ranks that share them."""
+        if not self._experts or not tokens:
+            return 0.0
+        seconds = self._experts.price_s(tokens, self._woken(tokens))
+        return seconds + self.exchange.experts_start_s + tokens * self.exchange.experts_token_s
+
+    def head_s(self, sequences: int) -> float:
+        """Seconds of the LM head and the sampler for so many sequences."""
+        if not sequences:
+            return 0.0
+        return self._sampler_s + sequences * self._emit_s + self._head.price_s(sequences)
 
     def step_j(self, shape: StepShape) -> float:
-        """Joules the iteration draws on all devices; NaN where the data sheet knows no power.
+        """Joules the iteration draws on all devices; NaN where the data sheet knows no power."""
+        seconds = self.step_s(shape)
+        return self.power_w(shape, seconds) * seconds
+
+    def power_w(self, shape: StepShape, seconds: float) -> float:
+        """Watts that all devices draw if the iteration takes this long; NaN where no power is known.
 
         Power rises from idle to the thermal design power with the share of the step in which the device
         computes at its best rate, or with 0.6 of the share in which it reads at its best rate.
         """
-        seconds = self.step_s(shape)
-        if self.device.tdp_w is None or self.device.idle_w is None:
+        device = self.device
+        if device.tdp_w is None or device.idle_w is None:
             return nan
-        busy = (
-            max(self._computing_s(shape), MEMORY_POWER * self._reading_s(shape)) / seconds if seconds else 0.0
-        )
-        power_w = self.device.idle_w + (self.device.tdp_w - self.device.idle_w) * min(1.0, busy)
-        return power_w * seconds * self.tensor_parallel
+        working_s = max(self._computing_s(shape), MEMORY_POWER * self._reading_s(shape))
+        busy = min(1.0, working_s / seconds) if seconds else 0.0
+        return (device.idle_w + (device.tdp_w - device.idle_w) * busy) * self.tensor_parallel
 
-    def _attention_s(self, shape: StepShape) -> float:
+    @property
+    def price_per_h(self) -> float | None:
+        """Dollars an hour for all devices; None where the data sheet knows no price."""
+        price = self.device.price_per_h
+        return None if price is None else price * self.tensor_parallel
+
+    def attention_s(self, shape: StepShape) -> float:
+        """Seconds of attention in all layers."""
         if not shape.prefills:
             return (
                 self._decode_layers_s
@@ -147,13 +182,14 @@ class Roofline:
         bandwidth = device.memory_bytes_per_s * efficiency.bandwidth * self.tensor_parallel
         read_s = model.weight_bytes_each / bandwidth
 
-        def product(computed: float, read: int) -> _Product:
+        def product(computed: float, read: float) -> _Product:
             return _Product(computed * compute_s, read * read_s, efficiency.softness)
 
         expert = model.expert_layers * model.expert_weights
+        each = expert / self.data_parallel
         self._dense = product(model.dense_weights, model.dense_weights)
         self._head = product(model.head_weights, model.head_weights)
-        self._experts = product(expert * model.active_experts / EXPERT_COMPUTE, expert) if expert else None
+        self._experts = product(each * model.active_experts / EXPERT_COMPUTE, each) if expert else None
 
     def _set_overheads(self) -> None:
         model, device, efficiency = self.model, self.device, self.efficiency
@@ -163,13 +199,16 @@ class Roofline:
         self._token_s = model.layers * 2 * moved / (bandwidth * efficiency.elementwise)
         self._sampler_s = SAMPLER_S
         self._emit_s = SAMPLER_BYTES * model.vocab / bandwidth
-        if self.tensor_parallel > 1:
-            ring = 2 * (self.tensor_parallel - 1) / self.tensor_parallel
-            sent_s = 2 * ring / ((device.link_bytes_per_s or nan) * efficiency.link)
-            self._step_s += 2 * model.layers * efficiency.all_reduce_s
-            self._token_s += 2 * model.layers * model.hidden * sent_s
-            self._sampler_s += efficiency.all_reduce_s
-            self._emit_s += model.vocab * sent_s / 2
+        exchange = self.exchange
+        self._step_s += exchange.start_s
+        self._token_s += exchange.per_token_s
+        self._emit_s += exchange.per_sequence_s
+
+    def _exchange(self) -> Exchange:
+        def over(devices: int) -> Collective | None:
+            return expected(self.device, self.efficiency, devices) if devices > 1 else None
+
+        return exchange_of(self.model, over(self.tensor_parallel), experts_across=over(self.data_parallel))
 
     def _set_attention(self) -> None:
         model, device, efficiency = self.model, self.device, self.efficiency

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
+
+# More iterations than any run has: a price that never bends.
+ENDLESS = 1_000_000_000
 
 
 class StepShape(Struct, frozen=True):
@@ -14,6 +17,9 @@ class StepShape(Struct, frozen=True):
     `prefills` sequences compute `prefill_tokens` prompt tokens in total, whose attention looks at
     `prefill_attended_tokens` = sum over chunks of c * kv + c * (c + 1) / 2 query-key pairs (c new
     tokens on top of kv cached ones). `emits` sequences leave the step with a new token.
+
+    `decode_longest_tokens` and `decode_shortest_tokens` are the most and the least cache that one of the
+    decodes has; 0 is unknown, as they are only counted for a cost model that asks (`needs_lengths`).
     """
 
     decodes: int = 0
@@ -22,6 +28,8 @@ class StepShape(Struct, frozen=True):
     prefill_tokens: int = 0
     prefill_attended_tokens: int = 0
     emits: int = 0
+    decode_longest_tokens: int = 0
+    decode_shortest_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -37,3 +45,29 @@ class CostModel(Protocol):
 
     def step_j(self, shape: StepShape) -> float:
         """Joules the iteration draws; NaN where the power is not known."""
+
+
+class BentCost(CostModel, Protocol):
+    """A cost model whose price is a straight line of the tokens attended to only from one bend to the next.
+
+    All others are taken to be straight throughout. With `needs_lengths`, the longest and the shortest
+    decode of a step are counted for it.
+    """
+
+    @property
+    def needs_lengths(self) -> bool:
+        """Whether the price depends on the longest and the shortest decode."""
+
+    def straight(self, shape: StepShape, following: StepShape) -> int:
+        """Return how many iterations from `shape` on, then `following`, rise by equal amounts, at least 1."""
+
+
+@runtime_checkable
+class SharedCost(CostModel, Protocol):
+    """A cost model of ranks that split a model's experts, and so wait for each other in every layer."""
+
+    def own_s(self, shape: StepShape) -> float:
+        """Seconds of what a rank does by itself in an iteration; an empty one takes none."""
+
+    def experts_s(self, tokens: int) -> float:
+        """Seconds of what all ranks do together for the tokens of all of them."""

@@ -1,0 +1,152 @@
+"""Recorded runs of a real engine: when each request came and got its tokens, and how the engine was set up.
+
+The layout is that of LLMServingSim's benchmark of vLLM (casys-kaist, MIT): `requests.jsonl` and `meta.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+
+class Served(Struct, frozen=True, kw_only=True):
+    """One request as the engine served it; moments in seconds since the first arrival."""
+
+    id: str
+    prompt_tokens: int
+    output_tokens: int
+    arrived_s: float
+    first_token_s: float
+    finished_s: float
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token."""
+        return self.first_token_s - self.arrived_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean time per output token after the first; None for answers of one token."""
+        if self.output_tokens < 2:
+            return None
+        return (self.finished_s - self.first_token_s) / (self.output_tokens - 1)
+
+    @property
+    def e2e_s(self) -> float:
+        """Time to the whole answer."""
+        return self.finished_s - self.arrived_s
+
+
+class _Request(Struct, frozen=True):
+    request_id: str
+    input_toks: int
+    output_toks: int
+    arrival_time: float
+    queued_ts: float
+    first_token_ts: float
+    last_token_ts: float
+
+
+class Arguments(Struct, frozen=True):
+    """What the engine was started with; None is its own default."""
+
+    tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    enable_expert_parallel: bool = False
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    max_model_len: int | None = None
+
+
+class Cache(Struct, frozen=True):
+    """Its KV cache as it turned out."""
+
+    num_gpu_blocks: int | None = None
+    block_size: int = 16
+    enable_prefix_caching: bool = True
+
+
+class Hardware(Struct, frozen=True):
+    """What it ran on."""
+
+    device_name: str
+
+
+class _Scheduler(Struct, frozen=True):
+    async_scheduling: bool | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+
+
+class _Compilation(Struct, frozen=True):
+    cudagraph_capture_sizes: tuple[int, ...] | None = None
+
+
+class _Model(Struct, frozen=True):
+    enforce_eager: bool = False
+    max_model_len: int | None = None
+
+
+class Resolved(Struct, frozen=True):
+    """What the engine made of its arguments."""
+
+    scheduler_config: _Scheduler = _Scheduler()
+    compilation_config: _Compilation = _Compilation()
+    model_config: _Model = _Model()
+
+
+class Engine(Struct, frozen=True):
+    """A run's `meta.json`: the engine and its setup. Older files lack the last three."""
+
+    model: str
+    vllm_version: str
+    engine_kwargs: Arguments
+    kv_cache: Cache = Cache()
+    hardware: Hardware | None = None
+    resolved_config: Resolved = Resolved()
+
+
+def read_engine(text: str | bytes) -> Engine:
+    """Read `meta.json`. Raises ValueError, naming the field that is wrong."""
+    try:
+        return msgspec.json.decode(text, type=Engine)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{error}") from None
+
+
+def read_requests(lines: Iterable[str]) -> list[Served]:
+    """Read `requests.jsonl`, in order of arrival. Raises ValueError, naming the line that is wrong.
+
+    Arrivals are on the clock of the client, all else on that of the engine. The request that the engine saw
+    soonest after it arrived tells how far the two are apart.
+    """
+    decoder = msgspec.json.Decoder(_Request)
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(decoder.decode(line))
+            except msgspec.MsgspecError as error:
+                raise ValueError(f"line {number}: {error}") from None
+    if not found:
+        raise ValueError("has no requests; is this the right file?")
+    return _on_one_clock(found)
+
+
+def _on_one_clock(requests: Sequence[_Request]) -> list[Served]:
+    apart_s = min(r.queued_ts - r.arrival_time for r in requests)
+    began_s = min(r.arrival_time for r in requests) + apart_s
+    served = [
+        Served(
+            id=r.request_id,
+            prompt_tokens=r.input_toks,
+            output_tokens=r.output_toks,
+            arrived_s=r.arrival_time + apart_s - began_s,
+            first_token_s=r.first_token_ts - began_s,
+            finished_s=r.last_token_ts - began_s,
+        )
+        for r in requests
+    ]
+    return sorted(served, key=lambda each: each.arrived_s)

@@ -1,0 +1,106 @@
+"""A simulated engine of several ranks that share a model's experts, and so begin and end steps together."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from millrace.core.batch import BatchingPolicy
+from millrace.core.cost import SharedCost, StepShape
+from millrace.core.replica import Report
+from millrace.replica.progress import Progress
+from millrace.simulate.job import Job
+from millrace.simulate.server import Server, ServerSpec
+
+
+class Lockstep:
+    """Each rank has a batch and a KV cache of its own; a step lasts as long as the slowest rank's.
+
+    A new request goes to the rank with the least of 4 * waiting + running, which is how vLLM balances its
+    data parallel ranks. Limits are those of one rank.
+    """
+
+    def __init__(self, spec: ServerSpec, batching: BatchingPolicy) -> None:
+        if not isinstance(spec.cost, SharedCost):
+            raise ValueError(f"{spec.id} has {spec.ranks} ranks; its cost must tell what they share")
+        self.id = spec.id
+        self.spec = spec.spec
+        self.cost: SharedCost = spec.cost
+        own = replace(spec, cost=_Own(spec.cost))
+        self.ranks = [Server(own, batching, leaping=False) for _ in range(spec.ranks)]
+        self.end_s = 0.0
+        self._start_s = 0.0
+        self._rank_of: dict[str, Server] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is under way."""
+        return any(rank.busy for rank in self.ranks)
+
+    def add(self, job: Job) -> None:
+        """Queue a job at one of the ranks. Raises ValueError for one that can never fit."""
+        rank = min(self.ranks, key=_crowd)
+        rank.add(job)
+        self._rank_of[job.request.id] = rank
+
+    def abort(self, request_id: str) -> None:
+        """Forget a job, if it is still here."""
+        rank = self._rank_of.pop(request_id, None)
+        if rank:
+            rank.abort(request_id)
+
+    def start(self, now_s: float, slowdown: float = 1.0) -> bool:
+        """Begin the next step, which will end at `end_s`; False if there is nothing to do."""
+        working = [rank for rank in self.ranks if rank.start(now_s, slowdown)]
+        if not working:
+            return False
+        self._start_s = now_s
+        together_s = slowdown * self.cost.experts_s(sum(rank.tokens for rank in working))
+        self.end_s = max(rank.end_s for rank in working) + together_s
+        return True
+
+    def cut(self, now_s: float) -> bool:
+        """There is never more than one step to cut: return False."""
+        return False
+
+    def finish(self) -> Progress:
+        """End the step under way; completed jobs are forgotten."""
+        done = Progress(self.end_s - self._start_s, [], [], [])
+        for rank in self.ranks:
+            if rank.busy:
+                rank.end_s = self.end_s
+                progress = rank.finish()
+                done.emitted.extend(progress.emitted)
+                done.first.extend(progress.first)
+                done.ended.extend(progress.ended)
+        for end in done.ended:
+            del self._rank_of[end.sequence.id]
+        return done
+
+    def report(self, now_s: float) -> Report:
+        """Return what the engine's `/metrics` would say now, summed over the ranks."""
+        reports = [rank.report(now_s) for rank in self.ranks]
+        return Report(
+            now_s=now_s,
+            running=sum(report.running or 0 for report in reports),
+            waiting=sum(report.waiting or 0 for report in reports),
+            kv_free_tokens=sum(report.kv_free_tokens or 0 for report in reports),
+        )
+
+
+class _Own:
+    """A rank's own part of the price."""
+
+    def __init__(self, cost: SharedCost) -> None:
+        self.cost = cost
+        self.needs_lengths: bool = getattr(cost, "needs_lengths", False)
+
+    def step_s(self, shape: StepShape) -> float:
+        return self.cost.own_s(shape)
+
+    def step_j(self, shape: StepShape) -> float:
+        return self.cost.step_j(shape)
+
+
+def _crowd(rank: Server) -> int:
+    waiting, running = rank.load
+    return 4 * waiting + running
