@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import process_time
@@ -27,14 +27,12 @@ import msgspec
 from millrace.control import Controller
 from millrace.core.catalogue import DEVICES
 from millrace.core.cost import CostModel
-from millrace.core.cost.operators import graph_sizes
 from millrace.core.cost.roofline import HOST_S
 from millrace.core.device import DeviceSpec
-from millrace.core.memory import kv_blocks
 from millrace.core.model import ModelSpec
 from millrace.core.outcome import Outcome
 from millrace.core.profile import Setup
-from millrace.core.profile.recording import Engine, Served
+from millrace.core.profile.recording import EngineRecord, Served
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 from millrace.core.stats import mean, percentile
@@ -50,7 +48,7 @@ from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 
 COSTS = ("roofline", "fit", "grid")
-LARGEST_GRAPH_TOKENS = 512  # vLLM captures graphs up to twice the sequences, but no more than this
+VARIANT = "bf16"
 
 
 @dataclass(frozen=True)
@@ -69,51 +67,70 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A run, and where the operator times of its model on its GPU are."""
+class Run:
+    """A recorded run, and where the operator times of its model on its GPU are."""
 
     name: str
-    engine: Engine
+    engine: EngineRecord
     requests: list[Served]
     model: ModelSpec
     device: DeviceSpec
     times: Path
-    network: Path
+    collectives: Path | None
+
+    @property
+    def limits(self) -> Limits:
+        """What one step and the KV cache of its engine hold."""
+        return self.engine.limits(self.model, self.device)
+
+    @property
+    def setup(self) -> Setup:
+        """How its engine ran the model."""
+        asked = self.engine.engine_kwargs
+        devices = max(asked.tensor_parallel_size, asked.data_parallel_size)
+        measured = self.collectives if devices > 1 else None
+        return Setup(
+            model=self.model,
+            device=self.device,
+            tensor_parallel=asked.tensor_parallel_size,
+            data_parallel=asked.data_parallel_size,
+            expert_parallel=asked.enable_expert_parallel,
+            graph_tokens=self.engine.graph_tokens,
+            host_s=0.0 if self.engine.ahead else HOST_S,  # behind the device, or between its steps
+            collective=open_all_reduce(measured, devices) if measured else None,
+        )
 
 
-def open_run(folder: Path, profiles: Path, gpu: str | None = None) -> Recorded:
+def open_run(folder: Path, profiles: Path, gpu: str | None = None) -> Run:
     """Read a run, and find the profile that goes with it. Raises ValueError if something is missing."""
     engine = open_engine(folder)
     times = _times(engine, folder, profiles, gpu)
     hardware = open_description(times).hardware
-    return Recorded(
+    return Run(
         name="/".join(folder.resolve().parts[-2:]),
         engine=engine,
         requests=open_requests(folder),
         model=open_model(profiles / "models" / f"{engine.model.split('/')[-1]}.json"),
         device=_device(hardware),
         times=times,
-        network=profiles / "network",
+        collectives=next(iter(profiles.glob(f"network/{hardware.lower()}*/all_reduce.csv")), None),
     )
 
 
-def _times(engine: Engine, folder: Path, profiles: Path, gpu: str | None) -> Path:
+def _times(engine: EngineRecord, folder: Path, profiles: Path, gpu: str | None) -> Path:
     """Find the profile of the run's GPU: the one asked for, or by the driver's name, or by the folder's."""
-    there = {path.parts[-1 - engine.model.count("/") - 1 - 1]: path for path in _variants(engine, profiles)}
-    if not there:
-        raise ValueError(
-            f"{profiles}: has no serving/GPU/{engine.model}/bf16, the operator times of {folder}"
-        )
+    gpus = sorted(
+        path.name for path in profiles.glob("serving/*") if (path / engine.model / VARIANT).is_dir()
+    )
+    if not gpus:
+        raise ValueError(f"{profiles}: has no serving/GPU/{engine.model}/{VARIANT}, which {folder} needs")
+    there = {name: profiles / "serving" / name / engine.model / VARIANT for name in gpus}
     driver = engine.hardware.device_name if engine.hardware else None
-    named = [name for name, path in there.items() if driver and open_description(path).gpu == driver]
-    wanted = gpu or next(iter(named), folder.resolve().parent.name)
+    same = [name for name in gpus if driver == open_description(there[name]).gpu]
+    wanted = gpu or next(iter(same), folder.resolve().parent.name)
     if wanted not in there:
-        raise ValueError(f"{folder}: which GPU is {wanted!r}? Name one with --gpu: {', '.join(there)}")
+        raise ValueError(f"{folder}: no profile is of a GPU {wanted!r}; take one by --gpu: {', '.join(gpus)}")
     return there[wanted]
-
-
-def _variants(engine: Engine, profiles: Path) -> Iterable[Path]:
-    return (path for path in sorted(profiles.glob(f"serving/*/{engine.model}/bf16")) if path.is_dir())
 
 
 def _device(hardware: str) -> DeviceSpec:
@@ -124,113 +141,51 @@ def _device(hardware: str) -> DeviceSpec:
     raise ValueError(f"the catalogue has no device like {hardware!r}; it has {', '.join(DEVICES)}")
 
 
-def limits(run: Recorded) -> Limits:
-    """Return the engine's limits, as it was started with them or as it found them out by itself."""
-    asked, resolved, cache = run.engine.engine_kwargs, run.engine.resolved_config, run.engine.kv_cache
-    sequences = asked.max_num_seqs or resolved.scheduler_config.max_num_seqs
-    tokens = asked.max_num_batched_tokens or resolved.scheduler_config.max_num_batched_tokens
-    if sequences is None or tokens is None:
-        raise ValueError(f"{run.name}: meta.json says neither max_num_seqs nor max_num_batched_tokens")
-    found = Limits(
-        step_tokens=tokens,
-        sequences=sequences,
-        block_tokens=cache.block_size,
-        context_tokens=asked.max_model_len or resolved.model_config.max_model_len or run.model.context_tokens,
-        prefix_caching=cache.enable_prefix_caching,
-    )
-    blocks = cache.num_gpu_blocks or _fitting_blocks(run, found)
-    return msgspec.structs.replace(found, kv_blocks=blocks)
-
-
-def _fitting_blocks(run: Recorded, found: Limits) -> int:
-    """Reckon the KV blocks of a rank, which holds only its share of the experts."""
-    asked = run.engine.engine_kwargs
-    mine = msgspec.structs.replace(run.model, experts=run.model.experts // asked.data_parallel_size)
-    return kv_blocks(mine, run.device, asked.tensor_parallel_size, found)
-
-
-def ahead(engine: Engine) -> bool:
-    """Whether the engine scheduled asynchronously, which is vLLM's default since 0.14."""
-    said = engine.resolved_config.scheduler_config.async_scheduling
-    if said is not None:
-        return said
-    return tuple(map(int, engine.vllm_version.split(".")[:2])) >= (0, 14)
-
-
-def setup(run: Recorded, found: Limits) -> Setup:
-    """Return how the engine ran its model."""
-    asked, resolved = run.engine.engine_kwargs, run.engine.resolved_config
-    captured = resolved.compilation_config.cudagraph_capture_sizes
-    sizes = captured or graph_sizes(min(2 * found.sequences, LARGEST_GRAPH_TOKENS))
-    measured = [run.network / name for name in _network_names(run)]
-    devices = max(asked.tensor_parallel_size, asked.data_parallel_size)
-    return Setup(
-        model=run.model,
-        device=run.device,
-        tensor_parallel=asked.tensor_parallel_size,
-        data_parallel=asked.data_parallel_size,
-        expert_parallel=asked.enable_expert_parallel,
-        graph_tokens=() if resolved.model_config.enforce_eager else tuple(sizes),
-        host_s=0.0 if ahead(run.engine) else HOST_S,
-        collective=open_all_reduce(measured[0], devices) if measured and devices > 1 else None,
-    )
-
-
-def _network_names(run: Recorded) -> list[str]:
-    gpu = run.device.name.split("-")[0] if run.device.name[0] in "ah" else run.device.name.replace("-", "")
-    return [
-        f"{path.parent.name}/all_reduce.csv" for path in sorted(run.network.glob(f"{gpu}*/all_reduce.csv"))
-    ]
-
-
-def cost_model(quality: str, run: Recorded, of: Setup) -> CostModel:
+def cost_model(quality: str, run: Run) -> CostModel:
     """Return the cost model of this quality."""
+    setup = run.setup
     if quality == "roofline":
-        return of.sheet
-    tables = open_serving(run.times, run.model, of.tensor_parallel)
-    return tables.fitted(of) if quality == "fit" else tables.grid(of)
+        return setup.sheet
+    tables = open_serving(run.times, run.model, setup.tensor_parallel)
+    return tables.fitted(setup) if quality == "fit" else tables.grid(setup)
 
 
-def replay(run: Recorded, cost: CostModel, found: Limits) -> tuple[list[Outcome], float]:
-    """Serve the run's requests in virtual time, first come first served; return the seconds of CPU, too."""
+def replay(run: Run, cost: CostModel) -> list[Outcome]:
+    """Serve the run's requests in virtual time, first come first served."""
     ranks = run.engine.engine_kwargs.data_parallel_size
-    together = ranks > 1 and run.model.experts > 0
-    spec = ReplicaSpec(models=(run.engine.model,), limits=found)
-    fleet = [
-        ServerSpec(id=f"r{n}", spec=spec, cost=cost, ahead=ahead(run.engine), ranks=ranks if together else 1)
-        for n in range(1 if together else ranks)
-    ]
+    together = ranks if run.model.experts else 1  # ranks without experts to share are engines of their own
+    spec = ServerSpec(
+        id="r0",
+        spec=ReplicaSpec(models=(run.engine.model,), limits=run.limits),
+        cost=cost,
+        ahead=run.engine.ahead,
+        ranks=together,
+    )
+    fleet = [msgspec.structs.replace(spec, id=f"r{n}") for n in range(ranks // together)]
     controller = Controller(load("routing", "round_robin"), load("queueing", "fcfs"))
-    began_s = process_time()
-    done = simulate(_jobs(run, found), fleet, controller, load("batching", "split_fuse"))
-    return done.outcomes, process_time() - began_s
+    return simulate(_jobs(run), fleet, controller, load("batching", "split_fuse")).outcomes
 
 
-def _jobs(run: Recorded, found: Limits) -> list[Job]:
+def _jobs(run: Run) -> list[Job]:
+    return [_job(index, each, run) for index, each in enumerate(run.requests)]
+
+
+def _job(index: int, served: Served, run: Run) -> Job:
     """No two requests share a block, but a preempted one may find its own again, prompt and answer."""
-    jobs = []
-    for index, each in enumerate(run.requests):
-        blocks = (each.prompt_tokens + each.output_tokens) // found.block_tokens
-        request = Request(
-            id=each.id,
-            model=run.engine.model,
-            prompt_tokens=each.prompt_tokens,
-            max_tokens=each.output_tokens,
-        )
-        jobs.append(
-            Job(
-                t_s=each.arrived_s,
-                request=request,
-                prompt_tokens=each.prompt_tokens,
-                output_tokens=each.output_tokens,
-                blocks=tuple(index << 32 | block for block in range(blocks)),
-                block_tokens=found.block_tokens,
-            )
-        )
-    return jobs
+    block_tokens = run.engine.kv_cache.block_size
+    blocks = (served.prompt_tokens + served.output_tokens) // block_tokens
+    prompt, output = served.prompt_tokens, served.output_tokens
+    return Job(
+        t_s=served.arrived_s,
+        request=Request(id=served.id, model=run.engine.model, prompt_tokens=prompt, max_tokens=output),
+        prompt_tokens=prompt,
+        output_tokens=output,
+        blocks=tuple(index << 32 | block for block in range(blocks)),
+        block_tokens=block_tokens,
+    )
 
 
-def compare(run: Recorded, outcomes: Sequence[Outcome]) -> dict[str, float]:
+def compare(run: Run, outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Return the errors of a simulation, relative to what was measured."""
     failed = [outcome for outcome in outcomes if outcome.status != "completed"]
     if failed:
@@ -249,14 +204,13 @@ def compare(run: Recorded, outcomes: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-def measure(run: Recorded, qualities: Sequence[str]) -> list[Fidelity]:
-    """Replay a run with each quality of cost model."""
-    found, rows = limits(run), []
-    for quality in qualities:
-        outcomes, cpu_s = replay(run, cost_model(quality, run, setup(run, found)), found)
-        errors = compare(run, outcomes)
-        rows.append(Fidelity(run.name, quality, **errors, requests=len(outcomes), cpu_s=round(cpu_s, 3)))
-    return rows
+def measure(run: Run, quality: str) -> Fidelity:
+    """Replay a run with a cost model of this quality; the CPU is that of the replay."""
+    cost = cost_model(quality, run)
+    began_s = process_time()
+    outcomes = replay(run, cost)
+    cpu_s = round(process_time() - began_s, 3)
+    return Fidelity(run.name, quality, **compare(run, outcomes), requests=len(outcomes), cpu_s=cpu_s)
 
 
 def table(rows: Sequence[Fidelity]) -> str:
@@ -285,7 +239,8 @@ def main() -> int:
     rows: list[Fidelity] = []
     try:
         for folder in asked.runs:
-            rows += measure(open_run(folder, asked.profiles, asked.gpu), asked.cost)
+            run = open_run(folder, asked.profiles, asked.gpu)
+            rows += [measure(run, quality) for quality in asked.cost]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -73,7 +73,7 @@ def open_model(path: Path) -> ModelSpec:
     return _read(path, lambda lines: from_config(_config("".join(lines)), name=path.name.split(".json")[0]))
 
 
-def open_engine(folder: Path) -> recording.Engine:
+def open_engine(folder: Path) -> recording.EngineRecord:
     """Read how the engine of a recorded run was set up. Raises ValueError if `meta.json` cannot be read."""
     return _read(folder / "meta.json", lambda lines: recording.read_engine("".join(lines)))
 

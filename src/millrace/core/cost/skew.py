@@ -7,6 +7,7 @@ t = t(mean) + alpha * (t(longest) - t(mean)), with an alpha for every kind of ba
 from __future__ import annotations
 
 from bisect import bisect_left
+from math import inf
 
 from msgspec import Struct
 
@@ -52,7 +53,9 @@ class Skew(Struct, frozen=True, kw_only=True):
         longest, shortest = shape.decode_longest_tokens, shape.decode_shortest_tokens
         if longest <= shortest:
             return 0.0
-        rate = (shape.decode_context_tokens / shape.decodes - shortest) / (longest - shortest)
+        # Of whole numbers that stay the same while all decodes grow, and so the rate does to the last bit.
+        above = shape.decode_context_tokens - shape.decodes * shortest
+        rate = above / (shape.decodes * (longest - shortest))
         kind = (
             shape.prefill_tokens,
             self.decodes.name(shape.decodes),
@@ -65,4 +68,4 @@ class Skew(Struct, frozen=True, kw_only=True):
     def room(self, longest: int) -> float:
         """Return by how many tokens the longest decode may grow before the batch may be of another kind."""
         i = bisect_left(self.longest.edges, longest)
-        return self.longest.edges[min(i, len(self.longest.edges) - 1)] - longest if self.alphas else 1e18
+        return self.longest.edges[i] - longest if self.alphas and i < len(self.longest.edges) else inf

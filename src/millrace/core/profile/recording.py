@@ -5,10 +5,20 @@ The layout is that of LLMServingSim's benchmark of vLLM (casys-kaist, MIT): `req
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
+
+from millrace.core.cost.operators import graph_sizes
+from millrace.core.device import DeviceSpec
+from millrace.core.memory import kv_blocks
+from millrace.core.model import ModelSpec
+from millrace.core.replica import Limits
+
+_LARGEST_GRAPH_TOKENS = 512  # vLLM captures graphs up to twice the sequences, but no more than this
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -97,8 +107,8 @@ class Resolved(Struct, frozen=True):
     model_config: _Model = _Model()
 
 
-class Engine(Struct, frozen=True):
-    """A run's `meta.json`: the engine and its setup. Older files lack the last three."""
+class EngineRecord(Struct, frozen=True):
+    """A run's `meta.json`: the engine and how it was set up. Older files lack the last three."""
 
     model: str
     vllm_version: str
@@ -107,11 +117,58 @@ class Engine(Struct, frozen=True):
     hardware: Hardware | None = None
     resolved_config: Resolved = Resolved()
 
+    @property
+    def ahead(self) -> bool:
+        """Whether it scheduled asynchronously, which is vLLM's default since 0.14."""
+        said = self.resolved_config.scheduler_config.async_scheduling
+        if said is not None:
+            return said
+        numbers = re.findall(r"\d+", self.vllm_version)
+        return tuple(map(int, numbers[:2])) >= (0, 14)
 
-def read_engine(text: str | bytes) -> Engine:
+    @property
+    def graph_tokens(self) -> tuple[int, ...]:
+        """The batch sizes of its captured graphs."""
+        if self.resolved_config.model_config.enforce_eager:
+            return ()
+        captured = self.resolved_config.compilation_config.cudagraph_capture_sizes
+        return captured or graph_sizes(min(2 * self._sequences, _LARGEST_GRAPH_TOKENS))
+
+    def limits(self, model: ModelSpec, device: DeviceSpec) -> Limits:
+        """Return its limits: as it was started with them, or found them out, or as they must have been.
+
+        Raises ValueError if the record leaves out one that cannot be reckoned.
+        """
+        asked, resolved = self.engine_kwargs, self.resolved_config
+        tokens = asked.max_num_batched_tokens or resolved.scheduler_config.max_num_batched_tokens
+        if tokens is None:
+            raise ValueError("meta.json does not say max_num_batched_tokens: add it to engine_kwargs")
+        context_tokens = asked.max_model_len or resolved.model_config.max_model_len or model.context_tokens
+        found = Limits(
+            step_tokens=tokens,
+            sequences=self._sequences,
+            block_tokens=self.kv_cache.block_size,
+            context_tokens=context_tokens,
+            prefix_caching=self.kv_cache.enable_prefix_caching,
+        )
+        if self.kv_cache.num_gpu_blocks:
+            # The first block that vLLM counts is a placeholder that no request ever gets.
+            return replace(found, kv_blocks=self.kv_cache.num_gpu_blocks - 1)
+        mine = replace(model, experts=model.experts // asked.data_parallel_size)
+        return replace(found, kv_blocks=kv_blocks(mine, device, asked.tensor_parallel_size, found))
+
+    @property
+    def _sequences(self) -> int:
+        found = self.engine_kwargs.max_num_seqs or self.resolved_config.scheduler_config.max_num_seqs
+        if found is None:
+            raise ValueError("meta.json does not say max_num_seqs: add it to engine_kwargs")
+        return found
+
+
+def read_engine(text: str | bytes) -> EngineRecord:
     """Read `meta.json`. Raises ValueError, naming the field that is wrong."""
     try:
-        return msgspec.json.decode(text, type=Engine)
+        return msgspec.json.decode(text, type=EngineRecord)
     except msgspec.MsgspecError as error:
         raise ValueError(f"{error}") from None
 
