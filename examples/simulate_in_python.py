@@ -5,12 +5,11 @@ from __future__ import annotations
 from itertools import islice
 
 from millrace.control import Controller
-from millrace.core.fleet_spec import members, parse_fleet
+from millrace.core.fleet_spec import parse_fleet
 from millrace.core.request import Slo
 from millrace.data import open_trace
 from millrace.policies import load
-from millrace.simulate import ServerSpec, simulate
-from millrace.simulate.job import jobs_of
+from millrace.simulate import jobs_of, servers, simulate
 
 PROMISE = Slo(ttft_s=1.0, tpot_s=0.05)
 
@@ -18,10 +17,10 @@ PROMISE = Slo(ttft_s=1.0, tpot_s=0.05)
 def goodput_rps(replicas: int) -> float:
     """Return the requests a second that this many replicas answer in time."""
     groups = parse_fleet(f"{replicas}x a100-80g qwen3-8b max_model_len=40960")
-    fleet = [ServerSpec(id=name, spec=g.replica_spec(), cost=g.roofline) for name, g in members(groups)]
     jobs = jobs_of(islice(open_trace("mooncake_conversation"), 400), "qwen3-8b", PROMISE)
     controller = Controller(load("routing", "least_work"), load("queueing", "fcfs"))
-    return simulate(jobs, fleet, controller, load("batching", "split_fuse"), slo=PROMISE).measured.goodput_rps
+    found = simulate(jobs, servers(groups), controller, load("batching", "split_fuse"), slo=PROMISE)
+    return found.measured.goodput_rps
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def root(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 if well, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # so that `--routing my_module:Policy` finds a module in this folder
     debug = "--debug" in arguments
     try:
         code = app([a for a in arguments if a != "--debug"], standalone_mode=False)

@@ -14,7 +14,7 @@ from millrace.control import Controller, ControlSettings
 from millrace.core.replica import ReplicaSpec
 from millrace.gateway import GatewaySettings
 from millrace.gateway import run as run_gateway
-from millrace.launch import Fleet, engine_command, gateway_command
+from millrace.launch import Fleet, Front, engine_command, gateway_command
 from millrace.policies import load
 
 DEMO_RUN = Path("millrace-demo")
@@ -59,7 +59,20 @@ def run(
     if demo == bool(backend):
         raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
     if demo:
-        raise typer.Exit(asyncio.run(_serve_demo(engines, routing, host, port)))
+        options = {
+            "host": host,
+            "queueing": queueing,
+            "max-attempts": max_attempts,
+            "max-held": max_held,
+            "max-hold": max_hold,
+            "specs": specs,
+            "scrape": scrape,
+            "drain": drain,
+            "max-body": max_body,
+        }
+        words = [str(w) for name, value in options.items() if value is not None for w in (f"--{name}", value)]
+        gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=words)
+        raise typer.Exit(asyncio.run(_serve_demo(engines, gateway, drain)))
     settings = GatewaySettings(
         backends=tuple(backend or ()),
         host=host,
@@ -82,12 +95,11 @@ def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
         raise ValueError(f"{path}: {error}") from None
 
 
-async def _serve_demo(engines: int, routing: str, host: str, port: int) -> int:
-    """Run a small fleet until Ctrl-C."""
+async def _serve_demo(engines: int, gateway: Front, drain_s: float) -> int:
+    """Run a small fleet until Ctrl-C, which leaves running answers the time they are granted."""
     say(f"starting {engines} engines with the demo model …")
-    gateway = gateway_command(routing=routing, options=("--host", host), port=port)
     commands = [engine_command("demo") for _ in range(engines)]
-    async with Fleet(engines=commands, gateway=gateway, run_dir=DEMO_RUN) as fleet:
+    async with Fleet(engines=commands, gateway=gateway, run_dir=DEMO_RUN, grace_s=drain_s + 5) as fleet:
         say(f"ready {fleet.gateway.url}; logs are in {DEMO_RUN}/. Try:\n")
         say(_CURL.format(url=fleet.gateway.url))
         say("\nCtrl-C stops it.")

@@ -17,13 +17,12 @@ from millrace.cli.options import names_of, slo_of
 from millrace.cli.output import put_json, put_table, stderr
 from millrace.control import Controller, ControlSettings
 from millrace.core.cost import Linear, Roofline
-from millrace.core.fleet_spec import FleetGroup, members, parse_fleet
+from millrace.core.fleet_spec import FleetGroup, parse_fleet
 from millrace.core.outcome import Outcome
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
 from millrace.data import calibrations, open_calibration, open_trace
 from millrace.policies import load
-from millrace.simulate import ServerSpec, Simulation, simulate
-from millrace.simulate.job import jobs_of
+from millrace.simulate import Simulation, jobs_of, servers, simulate
 
 SCHEMA = "millrace.simulation/1"
 
@@ -56,7 +55,7 @@ def run(
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
     groups, objectives = parse_fleet(fleet), slo_of(slo)
     policies = {name: load("routing", name) for name in names_of(routing)}
-    fleet_servers = servers(groups, calibration)
+    fleet_servers = servers(groups, partial(_cost, calibration))
     others = load("queueing", queueing), load("batching", batching), ControlSettings(max_hold_s=max_hold)
     records = scale_rate(open_trace(trace), rate)
     records = scale_lengths(records, input_factor=input_scale, output_factor=output_scale)
@@ -82,15 +81,7 @@ def run(
         put_table(_table(results))
 
 
-def servers(groups: Sequence[FleetGroup], calibration: str | None = None) -> list[ServerSpec]:
-    """Return the simulated servers of a fleet; replicas of a group share one cost model."""
-    costs = {id(group): _cost(group, calibration) for group in groups}
-    specs = {id(group): group.replica_spec(costs[id(group)]) for group in groups}
-    every = ((name, id(group)) for name, group in members(groups))
-    return [ServerSpec(id=name, spec=specs[key], cost=costs[key]) for name, key in every]
-
-
-def _cost(group: FleetGroup, calibration: str | None) -> Linear | Roofline:
+def _cost(calibration: str | None, group: FleetGroup) -> Linear | Roofline:
     """The calibration asked for, or one that ships for this model on this device, or the data sheet."""
     shipped = f"{group.model.name}-{group.device.name}"
     if calibration is not None or shipped in calibrations():
@@ -106,7 +97,7 @@ def report(
         "schema": SCHEMA,
         **asked,
         "cost_models": {
-            f"{group.model.name} on {group.device.name}": _cost(group, calibration).expected_error
+            f"{group.model.name} on {group.device.name}": _cost(calibration, group).expected_error
             for group in groups
         },
         "policies": [

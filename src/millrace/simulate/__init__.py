@@ -1,8 +1,9 @@
 """The fleet in virtual time: the controller and replicas that serve, with every step priced, not run."""
 
-from millrace.simulate.job import Job
+from millrace.simulate.fleet import servers
+from millrace.simulate.job import Job, jobs_of
 from millrace.simulate.run import Simulation, simulate
 from millrace.simulate.server import Server, ServerSpec
 from millrace.simulate.world import World
 
-__all__ = ["Job", "Server", "ServerSpec", "Simulation", "World", "simulate"]
+__all__ = ["Job", "Server", "ServerSpec", "Simulation", "World", "jobs_of", "servers", "simulate"]
