@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, repeat
 
 from msgspec.structs import replace
 
@@ -24,9 +25,20 @@ def plan(settings: DemoSettings) -> list[Planned]:
 
 
 def measuring(settings: DemoSettings) -> list[Planned]:
-    """Return a load for one engine alone, from another part of the trace and with other prompts."""
-    form = replace(_form(settings), seed=settings.seed + 1, requests=90, from_s=0.0, groups=40)
-    return [replace(one, id=f"measure-{one.id}") for one in shape(open_trace(TRACE), form)]
+    """Return a load for one engine alone, from another part of the trace and with other prompts.
+
+    It goes from one request at a time over a steady rate to bursts, so that batches of all sizes are seen.
+    """
+    calm, steady, bursts, burst = 24, 40, 5, 12
+    count = calm + steady + bursts * burst
+    form = replace(_form(settings), seed=settings.seed + 1, requests=count, from_s=0.0, groups=40)
+    due_s = [
+        *accumulate(repeat(0.25, calm)),
+        *accumulate(repeat(0.1, steady), initial=calm * 0.25 + 0.5),
+    ][: calm + steady]
+    due_s += [due_s[-1] + 1.0 + 2.0 * n for n in range(bursts) for _ in range(burst)]
+    planned = zip(shape(open_trace(TRACE), form), due_s, strict=True)
+    return [replace(one, id=f"measure-{one.id}", scheduled_s=t_s) for one, t_s in planned]
 
 
 def probes(settings: DemoSettings, name: str, requests: int) -> list[Planned]:
