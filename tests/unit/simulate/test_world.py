@@ -66,11 +66,12 @@ def test_two_replicas_work_side_by_side() -> None:
     assert found["a"].ttft_s == found["b"].ttft_s == pytest.approx(2.0)
 
 
-def test_engines_that_share_a_core_slow_each_other_down() -> None:
-    alone = run([job("a")], servers(2), surroundings=Surroundings(shared_cores=1.0))
-    together = by_id(run([job("a"), job("b")], servers(2), surroundings=Surroundings(shared_cores=1.0)))
+def test_engines_that_share_a_machine_slow_each_other_down() -> None:
+    shared = Surroundings(slowdowns=(1.0, 2.0))
+    alone = run([job("a")], servers(2), surroundings=shared)
+    together = by_id(run([job("a"), job("b"), job("c")], servers(3), surroundings=shared))
     assert alone.outcomes[0].ttft_s == pytest.approx(2.0)
-    assert together["b"].ttft_s == pytest.approx(4.0)
+    assert together["b"].ttft_s == together["c"].ttft_s == pytest.approx(4.0)
 
 
 def test_the_way_to_and_from_an_engine_is_part_of_latency() -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from millrace.core.catalogue import DEVICES, MODELS, device, model
 from millrace.core.cost import Roofline, StepShape, efficiency_of
 from millrace.core.cost.efficiency import TYPICAL
+from millrace.core.cost.shape import ENDLESS
 
 FLEETS = [
     ("llama-3-8b", "a100-80g", 1),
@@ -184,6 +185,31 @@ def test_tensor_parallelism_divides_the_work_and_adds_all_reduces() -> None:
     reduced_s = four.step_s(decode(1, 1)) - silent.step_s(decode(1, 1))
     summed, gathered = 2 * 32 + 1, 1  # every layer's attention and MLP, and the embedding; the logits
     assert reduced_s == pytest.approx((summed + gathered) * 5e-6, rel=0.01)
+
+
+def test_experts_spread_over_ranks_cost_each_less_and_the_way_there() -> None:
+    spec, on = model("mixtral-8x7b"), device("h200")
+    one, two = Roofline(spec, on), Roofline(spec, on, data_parallel=2)
+    free = replace(efficiency_of("h200"), all_reduce_s=0, link=1e9)
+    silent = Roofline(spec, on, data_parallel=2, efficiency=free)
+    assert silent.experts_s(64) == pytest.approx(one.experts_s(64) / 2, rel=1e-3)
+    assert two.experts_s(64) > silent.experts_s(64) + 32 * 2 * 5e-6
+    assert one.own_s(decode(64, 100)) == two.own_s(decode(64, 100))
+    assert one.experts_s(0) == one.head_s(0) == roofline("llama-3-8b", "h100").experts_s(64) == 0
+
+
+def test_a_price_by_the_hour_is_that_of_all_devices() -> None:
+    assert roofline("llama-3-70b", "h100", 4).price_per_h == 4 * 3.99
+    assert roofline("demo", "cpu").price_per_h is None
+
+
+def test_an_idle_device_draws_its_idle_power() -> None:
+    assert roofline("llama-3-8b", "h100").power_w(StepShape(), 0.0) == 121.7
+
+
+def test_its_price_never_bends() -> None:
+    priced, shape = roofline("llama-3-8b", "h100"), decode(8, 100)
+    assert (priced.straight(shape, shape), priced.needs_lengths) == (ENDLESS, False)
 
 
 def test_the_host_is_paid_once_a_step() -> None:

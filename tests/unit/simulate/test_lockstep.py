@@ -1,0 +1,113 @@
+"""Ranks that share experts: each has its own batch, and all wait for the slowest."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Struct
+
+from millrace.control import Controller
+from millrace.core.cost import StepShape
+from millrace.core.outcome import Outcome
+from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.request import Request
+from millrace.policies import load
+from millrace.simulate import Job, ServerSpec, simulate
+from millrace.simulate.lockstep import Lockstep
+
+LIMITS = Limits(step_tokens=100, sequences=8, kv_blocks=100, context_tokens=512)
+BATCHING = load("batching", "split_fuse")
+
+
+class Shared(Struct, frozen=True):
+    """A second for each token of a rank's own, and a hundredth for each token of all."""
+
+    def own_s(self, shape: StepShape) -> float:
+        return float(shape.tokens)
+
+    def experts_s(self, tokens: int) -> float:
+        return tokens / 100
+
+    def step_s(self, shape: StepShape) -> float:
+        return self.own_s(shape) + self.experts_s(shape.tokens)
+
+    def step_j(self, shape: StepShape) -> float:
+        return 0.0
+
+
+class Alone(Struct, frozen=True):
+    def step_s(self, shape: StepShape) -> float:
+        return 1.0
+
+    def step_j(self, shape: StepShape) -> float:
+        return 0.0
+
+
+def spec(*, ranks: int = 2, ahead: bool = False) -> ServerSpec:
+    replica = ReplicaSpec(models=("m",), limits=LIMITS)
+    return ServerSpec(id="r0", spec=replica, cost=Shared(), ranks=ranks, ahead=ahead)
+
+
+def job(name: str, *, at: float = 0.0, prompt: int = 10, output: int = 1) -> Job:
+    request = Request(id=name, model="m", prompt_tokens=prompt, max_tokens=output)
+    return Job(t_s=at, request=request, prompt_tokens=prompt, output_tokens=output)
+
+
+def run(jobs: list[Job], server: ServerSpec) -> dict[str, Outcome]:
+    controller = Controller(load("routing", "round_robin"), load("queueing", "fcfs"))
+    return {outcome.id: outcome for outcome in simulate(jobs, [server], controller, BATCHING).outcomes}
+
+
+def test_a_step_lasts_as_long_as_the_slowest_rank_and_what_all_do_together() -> None:
+    # The first request finds both ranks idle; the others share the next step: 30 tokens here, 10 there.
+    done = run([job("a", prompt=1), job("b", prompt=30), job("c", prompt=10)], spec())
+    assert done["a"].finished_s == pytest.approx(1 + 0.01)
+    assert done["b"].finished_s == done["c"].finished_s == pytest.approx(1.01 + 30 + 0.4)
+
+
+def test_an_idle_rank_costs_nothing() -> None:
+    assert run([job("a", prompt=20)], spec())["a"].finished_s == pytest.approx(20.2)
+
+
+def test_requests_go_where_the_fewest_wait_and_run() -> None:
+    engine = Lockstep(spec(), BATCHING)
+    for name in "abc":
+        engine.add(job(name))
+    assert [rank.load for rank in engine.ranks] == [(2, 0), (1, 0)]
+    assert engine.start(0.0)
+    assert [rank.load for rank in engine.ranks] == [(0, 2), (0, 1)]
+    for name in "defg":  # one that waits counts as four that run
+        engine.add(job(name))
+    assert [rank.load for rank in engine.ranks] == [(2, 2), (2, 1)]
+    report = engine.report(1.0)
+    assert (report.waiting, report.running, report.kv_free_tokens) == (4, 3, 2 * 1600 - 3 * 16)
+
+
+def test_a_request_is_taken_back_wherever_it_is() -> None:
+    engine = Lockstep(spec(), BATCHING)
+    engine.add(job("a"))
+    engine.abort("a")
+    engine.abort("a")
+    engine.abort("never here")
+    assert not engine.start(0.0)
+    assert not engine.busy
+
+
+def test_a_step_is_never_cut() -> None:
+    engine = Lockstep(spec(), BATCHING)
+    engine.add(job("a", prompt=50, output=3))
+    assert engine.start(0.0)
+    assert (engine.busy, engine.cut(1.0), engine.end_s) == (True, False, 50.5)
+    progress = engine.finish()
+    assert [sequence.id for sequence in progress.first] == ["a"]
+    assert (progress.seconds, progress.ended, engine.busy) == (50.5, [], False)
+
+
+def test_one_that_can_never_fit_is_refused() -> None:
+    done = run([job("a", prompt=600), job("b")], spec())
+    assert (done["a"].status, done["b"].status) == ("failed", "completed")
+
+
+def test_ranks_need_a_price_for_what_they_share() -> None:
+    server = ServerSpec(id="r0", spec=ReplicaSpec(models=("m",)), cost=Alone(), ranks=2)
+    with pytest.raises(ValueError, match="r0 has 2 ranks; its cost must tell what they share"):
+        Lockstep(server, BATCHING)
