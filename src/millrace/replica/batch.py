@@ -15,7 +15,8 @@ class Batch:
     """The sequences of one replica, between two iterations.
 
     `queue` are those without KV blocks, first come first; `running` those with, in the order of their
-    admission; `known` finds both by id. `short` are running ones whose next token has no block yet.
+    admission; `known` finds both by id. `short` are running ones whose next token has no
+    block yet; `preempting` is whether the plan under way has preempted somebody.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -31,7 +32,7 @@ class Batch:
         self.preemptions = 0
         self.cache_query_tokens = 0
         self.cache_hit_tokens = 0
-        self._preempting = False
+        self.preempting = False
         self._stuck_at = -1
 
     @property
@@ -41,7 +42,7 @@ class Batch:
         That is in an iteration that preempts, and after the KV cache had no room for one of them until
         something has eased. So a policy need not ask in vain, and what it asks for is done.
         """
-        return () if self._preempting or self._stuck_at == self.pool.eased else self.queue
+        return () if self.preempting or self._stuck_at == self.pool.eased else self.queue
 
     def missing_tokens(self, sequence: SequenceView) -> int:
         """Tokens the sequence would compute if it were admitted now."""
@@ -99,7 +100,7 @@ class Batch:
             while sequence.table and not self.pool.grow(sequence.table, 1):
                 self._preempt()
         self.short.clear()
-        self._preempting = self.preemptions > preemptions
+        self.preempting = self.preemptions > preemptions
 
     def extend(self, sequence: Sequence) -> None:
         """Take the blocks that a run of iterations filled; `lasting` made sure that they are there."""

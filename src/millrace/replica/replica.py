@@ -117,9 +117,10 @@ class Replica:
     def lasting(self, step: Step) -> int:
         """How many iterations like the step just planned follow each other if nobody comes or leaves.
 
-        Always 1 under a batching policy that does not call itself `steady`.
+        Always 1 under a batching policy that does not call itself `steady`, and for a plan that preempted:
+        it hid those who wait, and the next one will not.
         """
-        steady = getattr(self.batching, "steady", False)
+        steady = getattr(self.batching, "steady", False) and not self.batch.preempting
         return iterations(step, self.limits, self.batch.pool.free) if steady else 1
 
     def commit(self, step: Step, result: StepResult, *, count: int = 1) -> Progress:

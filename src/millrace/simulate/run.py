@@ -54,8 +54,8 @@ def simulate(
         if progress:
             progress(outcome)
 
-    # Engines that share cores change each other's pace at every step, so no two steps are alike.
-    shared = surroundings is not None and surroundings.shared_cores is not None
+    # Engines that share a machine change each other's pace at every step, so no two steps are alike.
+    shared = surroundings is not None and bool(surroundings.slowdowns)
     world = World(
         controller,
         [_engine(spec, batching, leaping=leaping and not shared) for spec in fleet],

@@ -36,14 +36,15 @@ Happening = tuple[float, int, Callable[[Any], None], Any]
 class Surroundings(Struct, frozen=True, kw_only=True):
     """What lies between a gateway and its engines.
 
-    `to_engine_s` and `from_engine_s` are what the way costs in each direction. Engines that share
-    `shared_cores` processor cores slow each other down when more than that many are busy (None: each
-    has its own device). `scrape_s` is the period of load reports (None: none).
+    `to_engine_s` and `from_engine_s` are what the way costs in each direction. Engines that share a
+    machine slow each other down: the k-th of `slowdowns` is by how much a step takes longer that begins
+    while k of them are busy, itself included, and the last holds for all larger k (empty: each has a
+    device of its own). `scrape_s` is the period of load reports (None: none).
     """
 
     to_engine_s: float = 0.0
     from_engine_s: float = 0.0
-    shared_cores: float | None = None
+    slowdowns: tuple[float, ...] = ()
     scrape_s: float | None = None
 
 
@@ -162,8 +163,8 @@ class World:
             self._at(server.end_s, self._ended, server)
 
     def _slowdown(self) -> float:
-        cores = self.surroundings.shared_cores
-        return max(1.0, (self._busy + 1) / cores) if cores else 1.0
+        slowdowns = self.surroundings.slowdowns
+        return slowdowns[min(self._busy, len(slowdowns) - 1)] if slowdowns else 1.0
 
     def _ended(self, server: Engine) -> None:
         if not server.busy or server.end_s != self.now_s:

@@ -70,3 +70,11 @@ def test_an_unsteady_policy_decides_every_iteration_anew() -> None:
     replica = begun((10, 9))
     replica.batching = Moody()
     assert next_lasts(replica) == 1
+
+
+def test_a_plan_that_preempts_stands_for_itself_only() -> None:
+    replica = begun((8, 40), (8, 40), kv_blocks=12)
+    step = replica.plan()
+    assert step is not None
+    replica.commit(step, StepResult(0.0), count=replica.lasting(step))
+    assert (next_lasts(replica), replica.preemptions) == (1, 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,9 +14,7 @@ from millrace.bench.report import Run
 from millrace.core.outcome import Outcome, measure
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Slo
-from millrace.launch import Command, Fleet, Process, engine_command, gateway_command
-
-READY_WITHIN_S = 120.0
+from millrace.launch import Command, Fleet, engine_command, gateway_command
 
 
 def engine(limits: Limits, *options: str) -> Command:
@@ -33,24 +30,40 @@ def engine(limits: Limits, *options: str) -> Command:
     return engine_command(MODEL, threads=1, options=(*words, *options))
 
 
+def calibration_fleet(settings: DemoSettings) -> Fleet:
+    """A fleet whose engines log their steps."""
+    folder = settings.out / "logs" / "calibration"
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [step_log(settings.out, n) for n in range(settings.engines)]
+    for log in logs:
+        log.unlink(missing_ok=True)
+    return Fleet(
+        engines=[engine(settings.limits, "--step-log", str(log)) for log in logs],
+        gateway=gateway_command(routing="round_robin"),
+        run_dir=folder,
+    )
+
+
 def fleet(settings: DemoSettings, routing: str, spec: ReplicaSpec) -> Fleet:
     """A fleet under one routing policy, with empty caches and an event log of its own."""
     folder = settings.out / "logs" / routing
     folder.mkdir(parents=True, exist_ok=True)
+    names = [replica_id(n) for n in range(settings.engines)]
     specs = folder / "specs.json"
-    specs.write_bytes(msgspec.json.encode({replica_id(n): spec for n in range(settings.engines)}))
+    specs.write_bytes(msgspec.json.encode(dict.fromkeys(names, spec)))
     log = event_log(settings.out, routing, "live")
     log.unlink(missing_ok=True)
+    options = ("--specs", str(specs))
     return Fleet(
-        engines=[engine(settings.limits) for _ in range(settings.engines)],
-        gateway=gateway_command(
-            routing=routing,
-            event_log=log,
-            names=[replica_id(n) for n in range(settings.engines)],
-            options=("--specs", str(specs)),
-        ),
+        engines=[engine(settings.limits) for _ in names],
+        gateway=gateway_command(routing=routing, event_log=log, names=names, options=options),
         run_dir=folder,
     )
+
+
+def step_log(out: Path, index: int) -> Path:
+    """Where an engine logs its steps during calibration."""
+    return out / "logs" / "calibration" / f"steps-{index}.jsonl"
 
 
 def replica_id(index: int) -> str:
@@ -61,17 +74,6 @@ def replica_id(index: int) -> str:
 def event_log(out: Path, routing: str, world: str) -> Path:
     """Where the event log of a policy in a world goes."""
     return out / f"events-{routing}-{world}.jsonl"
-
-
-@asynccontextmanager
-async def lone_engine(settings: DemoSettings, folder: Path, *, step_log: Path) -> AsyncIterator[str]:
-    """One engine without a gateway, that logs its steps; yields its URL."""
-    process = Process("engine", engine(settings.limits, "--step-log", str(step_log)), folder / "engine.log")
-    try:
-        await process.start(within_s=READY_WITHIN_S)
-        yield process.url
-    finally:
-        await process.stop()
 
 
 async def send(url: str, planned: list[Planned]) -> Sent:

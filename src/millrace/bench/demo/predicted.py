@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -21,9 +20,11 @@ from millrace.simulate.world import Surroundings
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
-    """What was measured of this machine: the price of a step, and what lies between client and engine."""
+    """What was measured of this machine: the price of a step, by how much engines that work at the same
+    time slow each other down, and what lies between client and engine."""
 
     cost: Linear
+    slowdowns: tuple[float, ...]
     overhead_s: float
 
 
@@ -48,7 +49,7 @@ def predict(settings: DemoSettings, routing: str, planned: Sequence[Planned], me
     spec = replica_spec(measured.cost, settings.limits)
     servers = [ServerSpec(id=replica_id(n), spec=spec, cost=measured.cost) for n in range(settings.engines)]
     way_s = measured.overhead_s / 2
-    surroundings = Surroundings(to_engine_s=way_s, from_engine_s=way_s, shared_cores=cores())
+    surroundings = Surroundings(to_engine_s=way_s, from_engine_s=way_s, slowdowns=measured.slowdowns)
     controller = Controller(load("routing", routing), load("queueing", "fcfs"))
     with event_log(settings.out, routing, "simulated").open("wb") as log:
         found = simulate(
@@ -62,8 +63,3 @@ def predict(settings: DemoSettings, routing: str, planned: Sequence[Planned], me
         )
     in_order = sorted(found.outcomes, key=lambda outcome: outcome.scheduled_s)
     return Run(measured=found.measured, outcomes=in_order)
-
-
-def cores() -> float:
-    """Processor cores that this process and its children may use."""
-    return float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

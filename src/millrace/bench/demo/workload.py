@@ -41,6 +41,15 @@ def measuring(settings: DemoSettings) -> list[Planned]:
     return [replace(one, id=f"measure-{one.id}", scheduled_s=t_s) for one, t_s in planned]
 
 
+def crowding(settings: DemoSettings) -> list[Planned]:
+    """Return a load for the whole fleet, busier than the slice, from yet another part of the trace."""
+    form = replace(_form(settings), seed=settings.seed + 3, requests=110, from_s=2400.0, speed=1.5)
+    return [
+        replace(one, id=f"crowd-{one.id}", scheduled_s=one.scheduled_s * 0.7)
+        for one in shape(open_trace(TRACE), form)
+    ]
+
+
 def probes(settings: DemoSettings, name: str, requests: int) -> list[Planned]:
     """Return short requests that share nothing, so far apart that each finds the fleet idle."""
     form = replace(
