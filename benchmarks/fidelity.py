@@ -7,7 +7,7 @@ against what the engine did. Nothing is fitted to a run: prices come from operat
   PROFILES/models/MODEL.json              the model's config.json
   PROFILES/network/GPU.../all_reduce.csv  collectives as Vidur times them, where there are any
 
-    python benchmarks/fidelity.py RUN... --profiles PROFILES [--cost grid ...] [--json] [--write FILE]
+    python benchmarks/fidelity.py RUN... --profiles PROFILES [--json] [--write FILE] [--page FILE]
 
 Errors are signed shares: -0.01 is a simulation that is 1 % faster than the engine was.
 """
@@ -26,7 +26,7 @@ import msgspec
 
 from millrace.control import Controller
 from millrace.core.catalogue import DEVICES
-from millrace.core.cost import CostModel
+from millrace.core.cost import CostModel, Profiled, Roofline
 from millrace.core.cost.roofline import HOST_S
 from millrace.core.device import DeviceSpec
 from millrace.core.model import ModelSpec
@@ -49,11 +49,12 @@ from millrace.simulate import Job, ServerSpec, simulate
 
 COSTS = ("roofline", "fit", "grid")
 VARIANT = "bf16"
+BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far the simulation of one run is off."""
+    """How far the simulation of one run is off, and what its cost model says of single steps."""
 
     run: str
     cost: str
@@ -64,6 +65,7 @@ class Fidelity:
     e2e_p99_error: float
     requests: int
     cpu_s: float
+    expected_error: str
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _device(hardware: str) -> DeviceSpec:
     raise ValueError(f"the catalogue has no device like {hardware!r}; it has {', '.join(DEVICES)}")
 
 
-def cost_model(quality: str, run: Run) -> CostModel:
+def cost_model(quality: str, run: Run) -> Roofline | Profiled:
     """Return the cost model of this quality."""
     setup = run.setup
     if quality == "roofline":
@@ -210,7 +212,10 @@ def measure(run: Run, quality: str) -> Fidelity:
     began_s = process_time()
     outcomes = replay(run, cost)
     cpu_s = round(process_time() - began_s, 3)
-    return Fidelity(run.name, quality, **compare(run, outcomes), requests=len(outcomes), cpu_s=cpu_s)
+    errors = compare(run, outcomes)
+    return Fidelity(
+        run.name, quality, **errors, requests=len(outcomes), cpu_s=cpu_s, expected_error=cost.expected_error
+    )
 
 
 def table(rows: Sequence[Fidelity]) -> str:
@@ -218,10 +223,26 @@ def table(rows: Sequence[Fidelity]) -> str:
     heads = ("run", "cost model", "TTFT mean", "TPOT mean", "E2E mean", "E2E p90", "E2E p99", "CPU s")
     lines = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * 6}"]
     for row in rows:
-        errors = [value for name, value in asdict(row).items() if name.endswith("_error")]
-        cells = [f"{error:+.1%}".replace("%", " %") for error in errors]
-        lines.append(f"| {row.run} | {row.cost} | {' | '.join(cells)} | {row.cpu_s:.2f} |")
-    return "\n".join(lines)
+        errors = (row.ttft_mean_error, row.tpot_mean_error, row.e2e_mean_error)
+        cells = [f"{error:+.1%}" for error in (*errors, row.e2e_p90_error, row.e2e_p99_error)]
+        lines.append(f"| {row.run} | {row.cost} | {' | '.join(cells)} | {row.cpu_s:.2f} |".replace("%", " %"))
+    return "\n".join(lines) + "\n"
+
+
+def claims(rows: Sequence[Fidelity]) -> str:
+    """Return, as a table in Markdown, what each cost model says of single steps."""
+    lines = ["| run | cost model | expected error of a step |", "|---|---|---|"]
+    lines += [f"| {row.run} | {row.cost} | {row.expected_error} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str, rows: Sequence[Fidelity]) -> str:
+    """Return a page with the tables between its marks made anew. Raises ValueError if it has no marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN.strip()} and {END} around its tables")
+    return before + begin + table(rows) + "\n" + claims(rows) + end + after
 
 
 def main() -> int:
@@ -235,20 +256,28 @@ def main() -> int:
     parser.add_argument("--gpu", help="the folder of PROFILES/serving to take, where a run does not tell")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", type=Path, help="write the JSON to this file as well")
+    parser.add_argument("--page", type=Path, help="make the tables of this page anew")
     asked = parser.parse_args()
     rows: list[Fidelity] = []
     try:
         for folder in asked.runs:
             run = open_run(folder, asked.profiles, asked.gpu)
             rows += [measure(run, quality) for quality in asked.cost]
-    except ValueError as error:
+        put(rows, asked)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = json.dumps({"runs": [asdict(row) for row in rows]}, indent=2)
-    print(text if asked.json else table(rows))
-    if asked.write:
-        asked.write.write_text(text + "\n")
     return 0
+
+
+def put(rows: Sequence[Fidelity], asked: argparse.Namespace) -> None:
+    """Print the rows, and write them where they were asked for."""
+    text = json.dumps({"runs": [asdict(row) for row in rows]}, indent=2) + "\n"
+    print(text if asked.json else table(rows), end="")
+    if asked.write:
+        asked.write.write_text(text, encoding="utf-8")
+    if asked.page:
+        asked.page.write_text(page(asked.page.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

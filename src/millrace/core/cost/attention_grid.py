@@ -1,8 +1,7 @@
 """Attention as it was measured: the seconds of all layers on a grid of batches, and straight lines between.
 
 A batch is a chunk of a prompt on top of some cached tokens, together with decodes of equal length. The two
-are not additive: a kernel that serves both at once treats decodes like prompts (36 to 49 % apart in the
-grids of LLMServingSim 2.0, vLLM 0.19).
+are not additive: a kernel that serves both at once treats decodes like prompts.
 """
 
 from __future__ import annotations

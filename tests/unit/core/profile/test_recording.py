@@ -116,7 +116,7 @@ def test_a_rank_holds_only_its_share_of_the_experts() -> None:
 @pytest.mark.parametrize("name", ["max_num_seqs", "max_num_batched_tokens"])
 def test_what_cannot_be_reckoned_is_asked_for(name: str) -> None:
     with pytest.raises(ValueError, match=f"meta.json does not say {name}: add it to engine_kwargs"):
-        engine(**{name: None}).limits(LLAMA, GPU)
+        engine(**dict[str, Any]({name: None})).limits(LLAMA, GPU)
 
 
 def test_graphs_are_those_it_captured_or_would_have() -> None:
