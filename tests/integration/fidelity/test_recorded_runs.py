@@ -50,10 +50,10 @@ def test_with_few_numbers_or_a_data_sheet_all_is_within_10_percent(run: str, cos
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_cached_token_costs_decodes_more_where_a_prompt_is_in_the_batch(run: str) -> None:
+def test_a_cached_token_costs_decodes_about_twice_as_much_where_a_prompt_is_in_the_batch(run: str) -> None:
     found = open_run(DATA / "runs" / run, PROFILES)
     attention = open_serving(found.times, found.model).fit()
-    assert 1.4 < attention.mixed.per_context_s / attention.decode.per_context_s < 2.1
+    assert 1.7 < attention.mixed.per_context_s / attention.decode.per_context_s < 2.3
 
 
 def test_the_benchmark_prints_what_it_measured(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Attention as eleven coefficients, fitted to a measured grid: small enough to write down and to ship.
 
 Three are for batches of decodes alone. The eight for batches with a prompt include what decodes cost there,
-which is half as much again to twice as much for a cached token.
+which is about twice as much for a cached token.
 """
 
 from __future__ import annotations
