@@ -127,8 +127,7 @@ def _times(engine: EngineRecord, folder: Path, profiles: Path, gpu: str | None) 
     if not gpus:
         raise ValueError(f"{profiles}: has no serving/GPU/{engine.model}/{VARIANT}, which {folder} needs")
     there = {name: profiles / "serving" / name / engine.model / VARIANT for name in gpus}
-    driver = engine.hardware.device_name if engine.hardware else None
-    same = [name for name in gpus if driver == open_description(there[name]).gpu]
+    same = [name for name in gpus if engine.hardware.device_name == open_description(there[name]).gpu]
     wanted = gpu or next(iter(same), folder.resolve().parent.name)
     if wanted not in there:
         raise ValueError(f"{folder}: no profile is of a GPU {wanted!r}; take one by --gpu: {', '.join(gpus)}")

@@ -46,9 +46,10 @@ class Efficiency(Struct, frozen=True, kw_only=True):
 
 
 # All-reduce starts on NVLink: vLLM's own kernel under CUDA graphs, 4.2 to 5 us in AIConfigurator's tables;
-# NCCL starts in 27 to 48 us, which only large messages amortise. Links: NCCL, 1 to 64 MiB, 6 to 7 % off;
-# over PCIe they are assumed. Mixed batches and `prefill_rows` of the A100, H100 and H200 are carried over
-# from the RTX cards, the latter as 52 rows per multiprocessor.
+# NCCL starts in 27 to 48 us, which only large messages amortise. Links: NCCL, 1 to 64 MiB, 6 to 7 % off.
+# Over PCIe they are assumed: a MiB between two RTX PRO 6000 takes 56 to 158 us in AIConfigurator's tables, by
+# host and version of vLLM, and 96 us by these figures. Mixed batches and `prefill_rows` of the A100, H100 and
+# H200 are carried over from the RTX cards, the latter as 52 rows per multiprocessor.
 _MEASURED = {
     "a100-80g": Efficiency(
         compute=0.734,

@@ -81,7 +81,7 @@ class Cache(Struct, frozen=True):
 class Hardware(Struct, frozen=True):
     """What it ran on."""
 
-    device_name: str
+    device_name: str | None = None
 
 
 class _Scheduler(Struct, frozen=True):
@@ -91,7 +91,7 @@ class _Scheduler(Struct, frozen=True):
 
 
 class _Compilation(Struct, frozen=True):
-    cudagraph_capture_sizes: tuple[int, ...] | None = None
+    cudagraph_capture_sizes: tuple[int, ...] | str | None = None  # a long list is recorded as its length
 
 
 class _Model(Struct, frozen=True):
@@ -114,7 +114,7 @@ class EngineRecord(Struct, frozen=True):
     vllm_version: str
     engine_kwargs: Arguments
     kv_cache: Cache = Cache()
-    hardware: Hardware | None = None
+    hardware: Hardware = Hardware()
     resolved_config: Resolved = Resolved()
 
     @property
@@ -132,7 +132,9 @@ class EngineRecord(Struct, frozen=True):
         if self.resolved_config.model_config.enforce_eager:
             return ()
         captured = self.resolved_config.compilation_config.cudagraph_capture_sizes
-        return captured or graph_sizes(min(2 * self._sequences, _LARGEST_GRAPH_TOKENS))
+        if isinstance(captured, tuple):
+            return captured
+        return graph_sizes(min(2 * self._sequences, _LARGEST_GRAPH_TOKENS))
 
     def limits(self, model: ModelSpec, device: DeviceSpec) -> Limits:
         """Return its limits: as it was started with them, or found them out, or as they must have been.

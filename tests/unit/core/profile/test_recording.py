@@ -122,6 +122,8 @@ def test_what_cannot_be_reckoned_is_asked_for(name: str) -> None:
 def test_graphs_are_those_it_captured_or_would_have() -> None:
     captured = {"compilation_config": {"cudagraph_capture_sizes": [1, 2, 8]}}
     assert engine(config=captured).graph_tokens == (1, 2, 8)
+    long = {"compilation_config": {"cudagraph_capture_sizes": "<list len=83>"}}
+    assert engine(config=long).graph_tokens == engine().graph_tokens
     assert engine().graph_tokens[-1] == 256
     assert engine(max_num_seqs=1024).graph_tokens[-1] == 512
     assert engine(config=captured | {"model_config": {"enforce_eager": True}}).graph_tokens == ()
