@@ -120,15 +120,21 @@ def open_run(folder: Path, profiles: Path, gpu: str | None = None) -> Run:
 
 
 def _times(engine: EngineRecord, folder: Path, profiles: Path, gpu: str | None) -> Path:
-    """Find the profile of the run's GPU: the one asked for, or by the driver's name, or by the folder's."""
+    """Find the profile of the run's GPU: the one asked for, or by the driver's name, or by the folder's.
+
+    A run that says nothing of its GPU goes with the only profile of its model, if there is but one.
+    """
     gpus = sorted(
         path.name for path in profiles.glob("serving/*") if (path / engine.model / VARIANT).is_dir()
     )
     if not gpus:
         raise ValueError(f"{profiles}: has no serving/GPU/{engine.model}/{VARIANT}, which {folder} needs")
     there = {name: profiles / "serving" / name / engine.model / VARIANT for name in gpus}
-    same = [name for name in gpus if engine.hardware.device_name == open_description(there[name]).gpu]
+    driver = engine.hardware.device_name
+    same = [name for name in gpus if driver == open_description(there[name]).gpu]
     wanted = gpu or next(iter(same), folder.resolve().parent.name)
+    if len(gpus) == 1 and gpu is None and driver is None:
+        wanted = gpus[0]
     if wanted not in there:
         raise ValueError(f"{folder}: no profile is of a GPU {wanted!r}; take one by --gpu: {', '.join(gpus)}")
     return there[wanted]

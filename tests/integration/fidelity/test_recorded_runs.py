@@ -97,6 +97,16 @@ def test_a_gpu_that_nobody_names_is_asked_for(tmp_path: Path) -> None:
     assert open_run(run, PROFILES, "RTXPRO6000").device.name == "rtx-pro-6000"
 
 
+def test_a_run_that_names_no_gpu_goes_with_the_only_profile(tmp_path: Path) -> None:
+    profiles = Path(shutil.copytree(PROFILES, tmp_path / "profiles"))
+    shutil.rmtree(profiles / "serving" / "RTX4090")
+    silent = Path(shutil.copytree(DATA / "runs" / RUNS[1], tmp_path / "some" / "run"))
+    assert open_run(silent, profiles).device.name == "rtx-pro-6000"
+    other = Path(shutil.copytree(DATA / "runs" / RUNS[0], tmp_path / "some" / "other"))
+    with pytest.raises(ValueError, match="no profile is of a GPU 'some'"):
+        open_run(other, profiles)
+
+
 @pytest.fixture
 def mixture(tmp_path: Path) -> Path:
     """A folder of profiles with one of a made-up mixture of experts, on one device and on two."""
