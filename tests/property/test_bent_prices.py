@@ -1,4 +1,4 @@
-"""Prices that bend, as measured ones do: a leap ends at each bend, and so changes nothing but its own cost."""
+"""A measured price bends, and a run of iterations ends where it does: leaping equals stepping there too."""
 
 from __future__ import annotations
 

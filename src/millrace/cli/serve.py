@@ -59,19 +59,11 @@ def run(
     if demo == bool(backend):
         raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
     if demo:
-        options = {
-            "host": host,
-            "queueing": queueing,
-            "max-attempts": max_attempts,
-            "max-held": max_held,
-            "max-hold": max_hold,
-            "specs": specs,
-            "scrape": scrape,
-            "drain": drain,
-            "max-body": max_body,
-        }
-        words = [str(w) for name, value in options.items() if value is not None for w in (f"--{name}", value)]
-        gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=words)
+        patience = _words(max_attempts=max_attempts, max_held=max_held, max_hold=max_hold, drain=drain)
+        options = (
+            _words(host=host, queueing=queueing, specs=specs, scrape=scrape, max_body=max_body) + patience
+        )
+        gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=options)
         raise typer.Exit(asyncio.run(_serve_demo(engines, gateway, drain)))
     settings = GatewaySettings(
         backends=tuple(backend or ()),
@@ -84,6 +76,14 @@ def run(
         max_body_bytes=max_body,
     )
     raise typer.Exit(run_gateway(settings, controller))
+
+
+def _words(**options: object) -> list[str]:
+    """Return the command line that says this."""
+    said = [
+        (f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value is not None
+    ]
+    return [word for pair in said for word in pair]
 
 
 def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
