@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from millrace.bench.demo.settings import DemoSettings
 from millrace.cli.options import names_of, slo_of
-from millrace.cli.output import EXIT_FAILED, CommandError, put_json, put_table, say, stderr
-from millrace.core.outcome import Outcome
+from millrace.cli.output import (
+    EXIT_FAILED,
+    EXIT_UNREACHABLE,
+    CommandError,
+    put_json,
+    put_table,
+    say,
+    stderr,
+)
+from millrace.core.outcome import Measured, Outcome
 from millrace.launch import LaunchError
 from millrace.policies import load
 
@@ -58,20 +66,26 @@ def run(
         try:
             report, written = asyncio.run(run_demo(settings, told))
         except LaunchError as error:
-            raise CommandError(
-                f"{error}\nIs the engine's extra installed? pip install 'millrace[engine]'"
-            ) from None
+            hint = "Is the engine's extra installed? pip install 'millrace[engine]'"
+            raise CommandError(f"{error}\n{hint}", EXIT_UNREACHABLE) from None
     if as_json:
         put_json(summary(report))
     else:
         put_table(comparison(report))
     say(f"report  {written.html}\ndata    {written.json}  {written.requests}\nevents  {out}/events-*.jsonl")
-    unanswered = sum(
-        run.measured.requests - run.measured.completed for _, world, run in report.runs() if world == "live"
-    )
-    if unanswered:
-        say(f"{unanswered} requests were not answered; the report lists them")
+    live = [run.measured for _, world, run in report.runs() if world == "live"]
+    say(_accounts(live))
+    if any(run.completed < run.requests for run in live):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _accounts(live: Sequence[Measured]) -> str:
+    """Say what became of every request that was sent."""
+    fields = ("requests", "completed", "refused", "failed", "cancelled")
+    sent, *ends = (sum(getattr(run, field) for run in live) for field in fields)
+    return f"{sent} requests sent live: " + ", ".join(
+        f"{n} {what}" for n, what in zip(ends, fields[1:], strict=True)
+    )
 
 
 class _Told:
