@@ -1,4 +1,4 @@
-"""The demo on a small scale: real engines and traffic, both worlds, and a report that accounts for all of it."""
+"""The demo on a small scale: real engines and traffic, both worlds, and a report that accounts for it all."""
 
 from __future__ import annotations
 
