@@ -22,7 +22,7 @@ def test_prompts_and_answers_are_distributed_as_in_the_trace() -> None:
 
 def test_long_prompts_get_the_answers_that_long_prompts_got() -> None:
     lengths, chance = fit_lengths(PAIRS), Chance("lengths")
-    answers = {True: [], False: []}  # type: dict[bool, list[int]]
+    answers: dict[bool, list[int]] = {True: [], False: []}
     for _ in range(2000):
         prompt, answer = lengths.both(chance)
         answers[prompt >= 2000].append(answer)
