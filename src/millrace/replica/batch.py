@@ -105,9 +105,8 @@ class Batch:
     def extend(self, sequence: Sequence) -> None:
         """Take the blocks that a run of iterations filled; `lasting` made sure that they are there."""
         lacking = -(-sequence.computed // self.block_tokens) - len(sequence.table)
-        if lacking > 0:
-            took = self.pool.grow(sequence.table, lacking)
-            assert took, "a run of iterations ends before the KV cache is full"
+        took = self.pool.grow(sequence.table, lacking)
+        assert took, "a run of iterations ends before the KV cache is full"
 
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""

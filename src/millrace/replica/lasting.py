@@ -32,6 +32,8 @@ def _until_a_change(step: Step, limits: Limits) -> int:
 
 def _fitting(chunks: tuple[Chunk, ...], count: int, block_tokens: int, free_blocks: int) -> int:
     """Return the most iterations, up to `count`, that the free blocks allow; the first has what it needs."""
+    if len(chunks) * (count // block_tokens + 1) <= free_blocks:
+        return count
     decodes = [(c.start, len(c.sequence.table)) for c in chunks if c.emits]
     if _blocks(decodes, count, block_tokens) <= free_blocks:
         return count

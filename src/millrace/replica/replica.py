@@ -202,8 +202,9 @@ class Replica:
             sequence = chunk.sequence
             sequence.computed = computed = chunk.start + chunk.tokens * count
             filled = computed % block_tokens == 0
-            if filled or chunk.tokens > 1 or count > 1:
+            if count > 1 and computed > len(sequence.table) * block_tokens:
                 self.batch.extend(sequence)
+            if sequence.published < len(sequence.blocks) and (filled or chunk.tokens > 1 or count > 1):
                 self.batch.publish(sequence)
             if not chunk.emits:
                 continue

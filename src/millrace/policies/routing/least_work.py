@@ -64,7 +64,8 @@ class Speed(NamedTuple):
 def first_token_s(request: Request, replica: ReplicaView, assumed: Speed) -> float:
     """Predict the seconds until this replica would emit the request's first token."""
     spec = replica.spec
-    work = replica.queued_tokens + max(1, request.prompt_tokens - replica.prefix.matched_tokens(request))
+    cached = replica.prefix.matched_tokens(request) if request.blocks else 0
+    work = replica.queued_tokens + max(1, request.prompt_tokens - cached)
     seconds = work / (spec.prefill_tokens_per_s or assumed.prefill_tokens_per_s)
     if replica.running:
         steps = ceil(work / (spec.limits or ENGINE_DEFAULTS).step_tokens)
