@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def run(
             _words(host=host, queueing=queueing, specs=specs, scrape=scrape, max_body=max_body) + patience
         )
         gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=options)
-        raise typer.Exit(asyncio.run(_serve_demo(engines, gateway, drain)))
+        raise typer.Exit(_until_interrupted(_serve_demo(engines, gateway, drain)))
     settings = GatewaySettings(
         backends=tuple(backend or ()),
         host=host,
@@ -93,6 +94,15 @@ def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, ReplicaSpec])
     except msgspec.DecodeError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _until_interrupted(serving: Coroutine[None, None, int]) -> int:
+    """Run to the end; Ctrl-C is how a person ends it, and no failure."""
+    try:
+        return asyncio.run(serving)
+    except KeyboardInterrupt:
+        say("stopped")
+        return 0
 
 
 async def _serve_demo(engines: int, gateway: Front, drain_s: float) -> int:
