@@ -24,6 +24,7 @@ class Lockstep:
             raise ValueError(f"{spec.id} has {spec.ranks} ranks; its cost must tell what they share")
         self.id = spec.id
         self.spec = spec.spec
+        self.cold_start_s = spec.cold_start_s
         self.cost: SharedCost = spec.cost
         own = replace(spec, cost=_Own(spec.cost))
         self.ranks = [Server(own, batching, leaping=False) for _ in range(spec.ranks)]
@@ -47,6 +48,14 @@ class Lockstep:
         rank = self._rank_of.pop(request_id, None)
         if rank:
             rank.abort(request_id)
+
+    def drop(self) -> list[str]:
+        """Lose everything at once, the step under way and the KV caches too; return the ids of all jobs."""
+        lost = list(self._rank_of)
+        self._rank_of = {}
+        for rank in self.ranks:
+            rank.drop()
+        return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next step, which will end at `end_s`; False if there is nothing to do."""

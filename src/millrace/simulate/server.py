@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import sqrt
 from typing import Protocol
 
@@ -25,7 +26,8 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
 
     An engine that schedules `ahead` decides on a step when the one before it begins (vLLM's asynchronous
     scheduling), so whoever arrives during a step waits for the end of the next one too. An engine of
-    several `ranks` shares a model's experts among them, and its cost is a `SharedCost`.
+    several `ranks` shares a model's experts among them, and its cost is a `SharedCost`. Once started, it
+    is ready after `cold_start_s`.
     """
 
     id: str
@@ -33,6 +35,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     cost: CostModel
     ahead: bool = False
     ranks: int = 1
+    cold_start_s: float = 0.0
 
 
 class Engine(Protocol):
@@ -40,6 +43,7 @@ class Engine(Protocol):
 
     id: str
     spec: ReplicaSpec
+    cold_start_s: float
     end_s: float
 
     @property
@@ -51,6 +55,9 @@ class Engine(Protocol):
 
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
+
+    def drop(self) -> list[str]:
+        """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
@@ -77,10 +84,14 @@ class Server:
     def __init__(self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True) -> None:
         self.id = spec.id
         self.spec = spec.spec
+        self.cold_start_s = spec.cold_start_s
         self.cost = spec.cost
         self.limits = spec.spec.limits or Limits()
         self.ahead = spec.ahead
-        self.replica = Replica(self.limits, batching, lengths=getattr(spec.cost, "needs_lengths", False))
+        self._fresh = partial(
+            Replica, self.limits, batching, lengths=getattr(spec.cost, "needs_lengths", False)
+        )
+        self.replica = self._fresh()
         self.leaping = leaping
         self.sequences: dict[str, Sequence] = {}
         self.end_s = 0.0
@@ -123,6 +134,13 @@ class Server:
             self._unseen.remove(sequence)
         elif sequence:
             self.replica.abort(request_id)
+
+    def drop(self) -> list[str]:
+        """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
+        lost = list(self.sequences)
+        self.sequences, self._unseen, self._step = {}, [], None
+        self.replica = self._fresh()
+        return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""

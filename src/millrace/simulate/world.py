@@ -7,8 +7,6 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, assert_never
 
-from msgspec import Struct
-
 from millrace.control import Controller
 from millrace.core.event import (
     Action,
@@ -16,6 +14,7 @@ from millrace.core.event import (
     Cancel,
     Dispatch,
     Event,
+    Failed,
     Finished,
     Refuse,
     Reported,
@@ -23,29 +22,23 @@ from millrace.core.event import (
     Ticked,
 )
 from millrace.core.outcome import Outcome, Status
+from millrace.core.replica import Phase, Report
+from millrace.core.suggest import unknown
 from millrace.replica.sequence import Sequence
+from millrace.simulate.faults import Fault, late_joiners
 from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
 from millrace.simulate.server import Engine
+from millrace.simulate.surroundings import Surroundings
+
+__all__ = ["Surroundings", "Watcher", "World"]
 
 Watcher = Callable[[Event, list[Action]], None]
+Said = tuple[str, Phase, Report | None]
+DOWN: tuple[Phase, ...] = ("starting", "gone")
+WHY = "the replica went down"
 Happening = tuple[float, int, Callable[[Any], None], Any]
 """When, in which order among equals, what, and to whom."""
-
-
-class Surroundings(Struct, frozen=True, kw_only=True):
-    """What lies between a gateway and its engines.
-
-    `to_engine_s` and `from_engine_s` are what the way costs in each direction. Engines that share a
-    machine slow each other down: the k-th of `slowdowns` is by how much a step takes longer that begins
-    while k of them are busy, itself included, and the last holds for all larger k (empty: each has a
-    device of its own). `scrape_s` is the period of load reports (None: none).
-    """
-
-    to_engine_s: float = 0.0
-    from_engine_s: float = 0.0
-    slowdowns: tuple[float, ...] = ()
-    scrape_s: float | None = None
 
 
 class World:
@@ -72,13 +65,21 @@ class World:
         self._flights: dict[str, Flight] = {}
         self._tick_s: float | None = None
         self._busy = 0
+        self._away: dict[str, Phase] = {}  # replicas that are not simply ready
+        self._ready_s: dict[str, float] = {}
+        for fault in self.surroundings.faults:
+            if fault.replica not in self.servers:
+                raise unknown("replica", fault.replica, self.servers)
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Play the jobs, in the order of their times, until the last request has ended."""
+        self._away = dict.fromkeys(late_joiners(self.surroundings.faults), "gone")
         for server in self.servers.values():
-            self._tell(Reported(self.now_s, server.id, "ready", server.spec))
+            self._tell(Reported(self.now_s, server.id, self._phase(server), server.spec))
+        for fault in self.surroundings.faults:
+            self._at(fault.at_s, self._strike, fault)
         if self.surroundings.scrape_s:
-            self._at(self.surroundings.scrape_s, self._scrape, self.surroundings.scrape_s)
+            self._at(self.surroundings.scrape_s, self._scrape, None)
         self._jobs = iter(jobs)
         self._await_arrival()
         heap = self._heap
@@ -143,6 +144,9 @@ class World:
     def _deliver(self, flight: Flight) -> None:
         assert flight.replica is not None
         server = self.servers[flight.replica]
+        if self._away and self._phase(server) in DOWN:
+            self._hear(self._failed, flight)
+            return
         try:
             server.add(flight.job)
         except ValueError as error:
@@ -176,6 +180,8 @@ class World:
         for end in progress.ended:
             self._leave(end.sequence.id, end.sequence)
         self._start(server)
+        if self._away:
+            self._retire(server)
 
     def _hear(self, happen: Callable[[Any], None], whom: Any) -> None:
         """Let the gateway hear of something, after the way from the engine."""
@@ -202,11 +208,73 @@ class World:
         flight = self._flights.pop(request_id)
         self._finish(flight.outcome(status, self.now_s, done=done, error=error))
 
-    def _scrape(self, period_s: float) -> None:
-        for server in self.servers.values():
-            self._tell(Reported(self.now_s, server.id, "ready", report=server.report(self.now_s)))
+    def _scrape(self, _: None) -> None:
+        said = [self._say(server) for server in self.servers.values()]
+        self._hear(self._scraped, (self.now_s, said))
+
+    def _scraped(self, scrape: tuple[float, list[Said]]) -> None:
+        began_s, said = scrape
+        for one in said:
+            self._reported(one)
         if self._flights or self._heap:
-            self._at(self.now_s + period_s, self._scrape, period_s)
+            assert self.surroundings.scrape_s is not None
+            self._at(max(self.now_s, began_s + self.surroundings.scrape_s), self._scrape, None)
+
+    def _say(self, server: Engine) -> Said:
+        phase = self._phase(server)
+        return server.id, phase, None if phase in DOWN else server.report(self.now_s)
+
+    def _reported(self, said: Said) -> None:
+        replica, phase, report = said
+        self._tell(Reported(self.now_s, replica, phase, report=report))
+
+    def _phase(self, server: Engine) -> Phase:
+        return self._away.get(server.id, "ready")
+
+    def _turn(self, server: Engine, phase: Phase) -> None:
+        """Let a replica change its phase; with scrapes it is the next one that tells."""
+        self._away[server.id] = phase
+        if phase == "ready":
+            del self._away[server.id]
+        if not self.surroundings.scrape_s:
+            self._hear(self._reported, (server.id, phase, None))
+
+    def _strike(self, fault: Fault) -> None:
+        """Do what the script says, unless it is so already."""
+        server = self.servers[fault.replica]
+        phase = self._phase(server)
+        if fault.deed == "kill" and phase != "gone":
+            self._kill(server)
+        elif fault.deed == "start" and phase == "gone":
+            self._turn(server, "starting")
+            self._ready_s[server.id] = self.now_s + server.cold_start_s
+            self._at(self._ready_s[server.id], self._booted, server)
+        elif fault.deed == "drain" and phase == "ready":
+            self._turn(server, "draining")
+            self._retire(server)
+
+    def _kill(self, server: Engine) -> None:
+        # What left the engine before is heard before: the way back keeps the order, so nothing is stale.
+        self._busy -= server.busy
+        self._ready_s.pop(server.id, None)
+        for request_id in server.drop():
+            self._hear(self._failed, self._flights[request_id])
+        self._turn(server, "gone")
+
+    def _booted(self, server: Engine) -> None:
+        if self._ready_s.get(server.id) == self.now_s:  # else it was killed meanwhile
+            del self._ready_s[server.id]
+            self._turn(server, "ready")
+
+    def _retire(self, server: Engine) -> None:
+        if not server.busy and self._phase(server) == "draining":
+            self._turn(server, "gone")
+
+    def _failed(self, flight: Flight) -> None:
+        request_id = flight.job.request.id
+        if flight.first_token_s is not None:
+            self._end(request_id, "failed", error=WHY)
+        self._tell(Failed(self.now_s, request_id, WHY, replica_down=True))
 
 
 def _finished(now_s: float, request_id: str, done: Sequence | None) -> Finished:

@@ -1,0 +1,89 @@
+"""Whatever dies, starts and drains while a fleet serves: leaps change nothing, and nobody is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import pi
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millrace.control import Controller, ControlSettings
+from millrace.control.log import replay
+from millrace.core.replica import Limits, ReplicaSpec
+from millrace.policies import load, names
+from millrace.simulate import Job, ServerSpec, Simulation, simulate
+from millrace.simulate.faults import Fault
+from millrace.simulate.world import Surroundings
+from tests.property.test_world import Affine, limits, workloads
+
+REPLICAS = 3
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> tuple[Fault, ...]:
+    """Up to 8 faults, at moments at which no step ends: there, a rounding error would decide."""
+    faults = draw(
+        st.lists(
+            st.builds(
+                Fault,
+                st.integers(0, 60).map(lambda n: n * 0.0917 + pi * 1e-5),
+                st.sampled_from(["kill", "kill", "start", "drain"]),
+                st.integers(0, REPLICAS - 1).map("r{}".format),
+            ),
+            max_size=8,
+        )
+    )
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def play(
+    jobs: list[Job], limit: Limits, names: tuple[str, str], way: Surroundings, **how: object
+) -> Simulation:
+    spec = ReplicaSpec(models=("m",), limits=limit)
+    fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine(), cold_start_s=0.3) for n in range(REPLICAS)]
+    routing, batching = names
+    controller = Controller(
+        load("routing", routing), load("queueing", "fcfs"), ControlSettings(max_hold_s=1.01)
+    )
+    found = simulate(jobs, fleet, controller, load("batching", batching), surroundings=way, **how)  # type: ignore[arg-type]
+    assert Counter(o.id for o in found.outcomes) == Counter(j.request.id for j in jobs)
+    assert not controller.state.flights
+    for replica in controller.state.replicas.values():
+        assert (replica.waiting, replica.running, replica.queued_tokens) == (0, 0, 0)
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    jobs=workloads(),
+    limit=limits,
+    policies=st.tuples(st.sampled_from(names("routing")), st.sampled_from(names("batching"))),
+    way_s=st.sampled_from([0.0, 0.003, 0.2]),
+    faults=scripts(),
+    scrape_s=st.sampled_from([None, 0.3 + pi * 1e-5]),
+)
+def test_leaping_changes_nothing_when_replicas_die_and_come_back(
+    *,
+    jobs: list[Job],
+    limit: Limits,
+    policies: tuple[str, str],
+    way_s: float,
+    faults: tuple[Fault, ...],
+    scrape_s: float | None,
+) -> None:
+    way = Surroundings(to_engine_s=way_s, from_engine_s=way_s, faults=faults, scrape_s=scrape_s)
+    log: list[bytes] = []
+    leapt = {o.id: o for o in play(jobs, limit, policies, way, log=log.append).outcomes}
+    assert replay(log).first_difference is None
+    for oracle in play(jobs, limit, policies, way, leaping=False).outcomes:
+        outcome = leapt[oracle.id]
+        assert (outcome.replica, outcome.status, outcome.cached_tokens, outcome.output_tokens) == (
+            oracle.replica,
+            oracle.status,
+            oracle.cached_tokens,
+            oracle.output_tokens,
+        )
+        assert outcome.first_token_s == pytest.approx(oracle.first_token_s, abs=1e-9)
+        assert outcome.finished_s == pytest.approx(oracle.finished_s, abs=1e-9)

@@ -1,0 +1,188 @@
+"""Fault scripts, and what they do to replicas, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Struct
+
+from millrace.control import Controller, ControlSettings
+from millrace.control.log import replay
+from millrace.core.cost import StepShape
+from millrace.core.outcome import Outcome
+from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.request import Request
+from millrace.policies import load
+from millrace.simulate import Job, ServerSpec, simulate
+from millrace.simulate.faults import Fault, late_joiners, parse_faults
+from millrace.simulate.world import Surroundings
+
+
+class Shared(Struct, frozen=True):
+    """A second per step, whoever shares in it."""
+
+    def own_s(self, shape: StepShape) -> float:
+        return 1.0
+
+    def experts_s(self, tokens: int) -> float:
+        return 0.0
+
+    def step_s(self, shape: StepShape) -> float:
+        return 1.0
+
+    def step_j(self, shape: StepShape) -> float:
+        return 0.0
+
+
+def job(name: str, t_s: float = 0.0, *, output: int = 3, blocks: tuple[int, ...] = ()) -> Job:
+    asked = Request(id=name, model="m", prompt_tokens=100, max_tokens=output)
+    return Job(t_s=t_s, request=asked, prompt_tokens=100, output_tokens=output, blocks=blocks)
+
+
+def run(
+    script: str,
+    jobs: list[Job],
+    *,
+    replicas: int = 2,
+    cold_start_s: float = 0.0,
+    ranks: int = 1,
+    **way: float,
+) -> tuple[dict[str, Outcome], list[bytes]]:
+    spec = ReplicaSpec(models=("m",), limits=Limits())
+    fleet = [
+        ServerSpec(id=f"r{n}", spec=spec, cost=Shared(), cold_start_s=cold_start_s, ranks=ranks)
+        for n in range(replicas)
+    ]
+    controller = Controller(
+        load("routing", "round_robin"), load("queueing", "fcfs"), ControlSettings(max_hold_s=5.0)
+    )
+    log: list[bytes] = []
+    surroundings = Surroundings(faults=parse_faults(script), **way)  # type: ignore[arg-type]
+    batching = load("batching", "split_fuse")
+    found = simulate(jobs, fleet, controller, batching, surroundings=surroundings, log=log.append)
+    assert not controller.state.flights
+    assert all(r.waiting == r.running == 0 for r in controller.state.replicas.values())
+    assert replay(log).first_difference is None
+    return {outcome.id: outcome for outcome in found.outcomes}, log
+
+
+def phases(log: list[bytes], replica: str) -> list[str]:
+    marks = (b'"starting"', b'"ready"', b'"draining"', b'"gone"')
+    said = [
+        line for line in log if b"Reported" in line and f'"{replica}"'.encode() in line.split(b'"spec"')[0]
+    ]
+    return [next(m for m in marks if m in line).decode().strip('"') for line in said]
+
+
+def test_scripts_are_read_from_lines_and_semicolons_and_put_in_order() -> None:
+    script = "at 2min kill r3; at 500ms drain r1  # early\n\n# nothing\nat 1.5 s start r3"
+    assert parse_faults(script) == (
+        Fault(0.5, "drain", "r1"),
+        Fault(1.5, "start", "r3"),
+        Fault(120.0, "kill", "r3"),
+    )
+    assert parse_faults("") == ()
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        (
+            "at 1s kill r0\nkill r1",
+            "line 2: cannot read the fault 'kill r1'; write it like 'at 120s kill r3'",
+        ),
+        ("at 1s kill", "line 1: cannot read"),
+        ("at 1s kil r0", "line 1: unknown fault 'kil'; did you mean 'kill'"),
+        ("at 1d kill r0", "line 1: unknown unit of time 'd'"),
+        ("at 5 kill r0", "line 1: unknown unit of time ''"),
+    ],
+)
+def test_a_script_that_cannot_be_read_is_refused_with_its_line(script: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse_faults(script)
+
+
+def test_a_fault_of_a_replica_that_is_not_in_the_fleet_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown replica 'r7'; .*known: r0, r1"):
+        run("at 1s kill r7", [])
+
+
+def test_whoever_is_started_first_was_not_there_before() -> None:
+    assert late_joiners(parse_faults("at 2s start r1; at 1s kill r0; at 3s start r0")) == {"r1"}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_has_no_first_token_is_tried_elsewhere(ranks: int) -> None:
+    found, _ = run("at 0.5s kill r0", [job("a")], ranks=ranks)
+    assert (found["a"].status, found["a"].replica) == ("completed", "r1")
+    assert (found["a"].ttft_s, found["a"].e2e_s) == (1.5, 3.5)
+
+
+def test_what_has_its_first_token_fails() -> None:
+    found, log = run("at 1.5s kill r0", [job("a")])
+    assert (found["a"].status, found["a"].finished_s, found["a"].output_tokens) == ("failed", 1.5, 0)
+    assert "went down" in (found["a"].error or "")
+    assert phases(log, "r0") == ["ready", "gone"]
+
+
+def test_what_nobody_else_can_take_is_held_until_a_replica_is_back() -> None:
+    script = "at 0.5s kill r0; at 1s start r0"
+    found, log = run(script, [job("a")], replicas=1, cold_start_s=2.0)
+    assert (found["a"].status, found["a"].ttft_s) == ("completed", 4.0)
+    assert phases(log, "r0") == ["ready", "gone", "starting", "ready"]
+
+
+def test_a_replica_killed_while_it_starts_is_not_ready_later() -> None:
+    script = "at 1s kill r0; at 2s start r0; at 3s kill r0; at 3.5s start r0"
+    found, log = run(script, [job("a", 1.2)], replicas=1, cold_start_s=2.0)
+    assert phases(log, "r0") == ["ready", "gone", "starting", "gone", "starting", "ready"]
+    assert found["a"].first_token_s == 6.5
+
+
+def test_without_a_replica_in_time_a_request_is_refused() -> None:
+    found, _ = run("at 0.5s kill r0", [job("a")], replicas=1)
+    assert (found["a"].status, found["a"].finished_s) == ("refused", 5.5)
+
+
+def test_a_killed_replica_has_lost_its_prefix_cache() -> None:
+    jobs = [job(name, t_s, blocks=tuple(range(1, 7))) for name, t_s in (("a", 0), ("b", 10), ("c", 20))]
+    found, _ = run("at 15s kill r0; at 16s start r0", jobs, replicas=1)
+    assert [found[name].cached_tokens for name in "abc"] == [0, 96, 0]
+
+
+def test_a_draining_replica_finishes_what_it_has_and_takes_nothing_more() -> None:
+    found, log = run("at 0.5s drain r0", [job("a"), job("b", 0.2), job("c", 0.6), job("d", 0.7)])
+    assert [found[name].replica for name in "abcd"] == ["r0", "r1", "r1", "r1"]
+    assert all(outcome.status == "completed" for outcome in found.values())
+    assert phases(log, "r0") == ["ready", "draining", "gone"]
+
+
+def test_an_idle_replica_that_drains_is_gone_at_once_and_what_is_so_already_stays() -> None:
+    script = "at 1s drain r0; at 2s drain r0; at 2s kill r0; at 3s start r0; at 3s start r0; at 4s start r0"
+    _, log = run(script, [])
+    assert phases(log, "r0") == ["ready", "draining", "gone", "starting", "ready"]
+
+
+def test_a_late_joiner_is_known_from_the_beginning_but_serves_only_once_it_is_ready() -> None:
+    found, log = run("at 1s start r0", [job("a")], replicas=1, cold_start_s=1.0)
+    assert found["a"].ttft_s == 3.0
+    assert phases(log, "r0") == ["gone", "starting", "ready"]
+
+
+def test_what_was_on_its_way_to_a_dead_replica_is_tried_elsewhere() -> None:
+    found, _ = run("at 1s kill r0", [job("a", 0.9)], to_engine_s=0.25, from_engine_s=0.5)
+    assert (found["a"].status, found["a"].replica) == ("completed", "r1")
+    # It is told at 1.65 s that nobody is there; the other one has it at 1.9 s.
+    assert found["a"].first_token_s == pytest.approx(1.9 + 1.0 + 0.5)
+
+
+def test_what_left_a_replica_before_its_death_still_arrives() -> None:
+    found, _ = run("at 1.1s kill r0", [job("a", output=1), job("b", 0.1)], from_engine_s=0.5, replicas=1)
+    assert (found["a"].status, found["a"].finished_s) == ("completed", 1.5)
+    assert found["b"].status == "refused"
+
+
+def test_with_scrapes_phases_are_heard_at_the_next_one() -> None:
+    found, log = run("at 0.5s kill r0", [job("a", 0.6), job("b", 0.7), job("c", 2.5)], scrape_s=2.0)
+    assert [found[name].replica for name in "abc"] == ["r1", "r1", "r1"]
+    assert phases(log, "r0")[:2] == ["ready", "gone"]
+    assert any(b"replica_down" in line for line in log)
