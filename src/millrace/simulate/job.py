@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -44,20 +44,28 @@ class Job(Struct, frozen=True, kw_only=True):
         )
 
 
-def jobs_of(records: Iterable[TraceRecord], model: str, slo: Slo) -> Iterator[Job]:
+def jobs_of(
+    records: Iterable[TraceRecord], model: str, slo: Slo, *, models: Mapping[str, str] | None = None
+) -> Iterator[Job]:
     """Turn trace records into jobs; failed ones are left out.
 
-    Records that name no model ask for `model`, those with objectives of their own keep them. A record
+    Records that name no model ask for `model`, those that name one for it, or for what `models` says
+    instead; the fleet refuses what it does not serve. Those with objectives of their own keep them. A record
     of no prompt or no answer tokens counts as one of each, which is the least an engine can do.
     """
-    return (_job(record, model, slo) for record in records if not record.failed)
+    renamed = models or {}
+    for record in records:
+        if not record.failed:
+            asked = renamed.get(record.model, record.model) if record.model else model
+            yield job_of(record, asked, slo)
 
 
-def _job(record: TraceRecord, model: str, slo: Slo) -> Job:
+def job_of(record: TraceRecord, model: str, slo: Slo) -> Job:
+    """Turn one trace record into a job for this model."""
     prompt_tokens, output_tokens = max(1, record.input_tokens), max(1, record.output_tokens)
     request = Request(
         id=record.id,
-        model=record.model or model,
+        model=model,
         prompt_tokens=prompt_tokens,
         max_tokens=record.max_tokens or output_tokens,
         tenant=record.tenant or "default",
