@@ -1,0 +1,72 @@
+"""What `millrace simulate` can do beyond one run per policy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from millrace.cli import main
+
+AZURE = ("simulate", "--trace", "azure_conv_2023", "--fleet", "2x a100-80g llama-3-8b")
+SMALL = (*AZURE, "--requests", "60")
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """Return the JSON that a command prints; it must go well."""
+    with pytest.raises(SystemExit) as left:
+        main((*words, "--json"))
+    out, err = capsys.readouterr()
+    assert left.value.code == 0, err
+    return json.loads(out)
+
+
+def test_capacity_is_found_for_each_policy_alike_in_one_process_or_two(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = (*AZURE, "--requests", "150", "--find", "capacity", "--slo", "ttft=500ms,tpot=25ms")
+    found = printed(capsys, *words, "--routing", "least_work,round_robin", "--jobs", "2")
+    assert (found["schema"], found["attain"], found["unservable"]) == ("millrace.capacity/1", 0.95, 0)
+    assert [policy["name"] for policy in found["policies"]] == ["least_work", "round_robin"]
+    for policy in found["policies"]:
+        assert policy["bounded"]
+        assert 0 < policy["low_rps"] <= policy["capacity_rps"] <= policy["high_rps"]
+        held = [probe["rate_rps"] for probe in policy["probes"] if probe["attained"] >= 0.95]
+        assert policy["capacity_rps"] in held
+    assert printed(capsys, *words)["policies"] == found["policies"][:1]
+
+
+def test_more_replicas_can_take_more(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--requests", "150", "--find", "capacity", "--slo", "tpot=20ms", "--attain", "0.9")
+    rates = [
+        printed(capsys, *AZURE[:-1], f"{count}x a100-80g llama-3-8b", *words)["policies"][0]["capacity_rps"]
+        for count in (1, 2)
+    ]
+    assert 0 < 1.3 * rates[0] < rates[1]
+
+
+def test_requests_that_fit_no_replica_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = ("--fleet", "1x a100-80g llama-3-8b max_model_len=1024")
+    found = printed(capsys, *AZURE[:3], *fleet, "--requests", "100", "--find", "capacity")
+    assert 0 < found["unservable"] < 100
+    assert found["policies"][0]["capacity_rps"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ((*SMALL, "--find", "capacity", "--attain", "95"), "attain is 95"),
+        ((*SMALL[:-1], "1", "--find", "capacity"), "no rate"),
+        ((*SMALL, "--routing", ","), "names no policy"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], hint: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
+    assert hint in err
+    assert len(err.strip().splitlines()) == 1
