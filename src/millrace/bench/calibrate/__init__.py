@@ -1,0 +1,1 @@
+"""Measures an engine that is running somewhere, from outside."""
