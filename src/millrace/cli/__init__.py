@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import millrace
-from millrace.cli import demo, engine, policies, replay, serve, simulate, trace
+from millrace.cli import claims, demo, engine, policies, replay, serve, simulate, trace
 from millrace.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, CommandError, say
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("engine")(engine.run)
 app.command("simulate")(simulate.run)
 app.add_typer(trace.app, name="trace")
 app.command("policies")(policies.run)
+app.command("claims")(claims.run)
 app.command("replay")(replay.run)
 
 # Typer carries its own copy of click in newer versions: take the class from where Typer has it.

@@ -1,0 +1,23 @@
+"""Every receipt names its paper, measures what could fail, and holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from millrace.claims import Verdict, names, receipt
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_receipt_says_what_is_claimed_by_whom_and_how_it_is_measured(name: str) -> None:
+    found = receipt(name)
+    assert found.claimed.endswith(".")
+    assert "arXiv:" in found.paper
+    assert len(found.about) > 200
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_claim_holds(name: str, verdicts: dict[str, Verdict]) -> None:
+    verdict = verdicts[name]
+    assert verdict.passed, [check for check in verdict.checks if not check.passed]
+    assert any(check.limits for check in verdict.checks)
+    assert len({check.what for check in verdict.checks}) == len(verdict.checks)
