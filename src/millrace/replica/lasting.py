@@ -19,6 +19,14 @@ def iterations(step: Step, limits: Limits, free_blocks: int) -> int:
     return count if count <= 1 else _fitting(step.chunks, count, limits.block_tokens, free_blocks)
 
 
+def taken_blocks(step: Step, count: int, block_tokens: int) -> int:
+    """Return how many more blocks the sequences hold while the last of so many iterations is under way.
+
+    `count` is more than 1, so all that emit are decodes.
+    """
+    return _blocks([(c.start, len(c.sequence.table)) for c in step.chunks if c.emits], count, block_tokens)
+
+
 def _until_a_change(step: Step, limits: Limits) -> int:
     lives = [c.sequence.max_tokens - c.sequence.generated for c in step.chunks if c.emits]
     if step.shape.prefills:

@@ -13,6 +13,7 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel, StepShape
 from millrace.core.replica import Limits, ReplicaSpec, Report
 from millrace.replica.executor import Step, StepResult
+from millrace.replica.lasting import taken_blocks
 from millrace.replica.progress import Progress
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
@@ -184,9 +185,11 @@ class Server:
     def report(self, now_s: float) -> Report:
         """Return what the engine's `/metrics` would say now."""
         waiting, running = self.load
-        return Report(
-            now_s=now_s, running=running, waiting=waiting, kv_free_tokens=self.replica.kv_free_tokens
-        )
+        free_tokens = self.replica.kv_free_tokens
+        if self._step is not None and (count := self._steps_by(now_s - self._start_s)) > 1:
+            block_tokens = self.limits.block_tokens
+            free_tokens -= block_tokens * taken_blocks(self._step, count, block_tokens)
+        return Report(now_s=now_s, running=running, waiting=waiting, kv_free_tokens=free_tokens)
 
     def _let_in(self) -> bool:
         """Show the replica those who arrived during the last step; say whether there are any."""

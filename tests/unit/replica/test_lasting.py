@@ -7,6 +7,7 @@ from collections.abc import Sequence as Many
 from millrace.core.replica import Limits
 from millrace.policies.batching.split_fuse import Policy
 from millrace.replica.executor import StepResult
+from millrace.replica.lasting import taken_blocks
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 
@@ -78,3 +79,12 @@ def test_a_plan_that_preempts_stands_for_itself_only() -> None:
     assert step is not None
     replica.commit(step, StepResult(0.0), count=replica.lasting(step))
     assert (next_lasts(replica), replica.preemptions) == (1, 1)
+
+
+def test_in_the_middle_of_a_run_sequences_hold_the_blocks_that_they_have_filled_by_then() -> None:
+    replica = begun((10, 9), (10, 9))
+    step = replica.plan()
+    assert step is not None
+    assert replica.lasting(step) == 8
+    # 10 tokens are computed, in 3 blocks of 4: the third iteration needs a fourth block, the seventh a fifth.
+    assert [taken_blocks(step, count, 4) for count in range(2, 9)] == [0, 2, 2, 2, 2, 4, 4]
