@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
 from millrace.cli.options import names_of
-from millrace.cli.output import put_json, put_table, stderr
-from millrace.cli.simulating import options, results, search
-from millrace.cli.simulating.scenario import Scenario, Task, carry_out
-from millrace.core.outcome import Outcome
+from millrace.cli.output import put_json, put_table
+from millrace.cli.simulating import options, results, runs, search
+from millrace.cli.simulating.scenario import Scenario
 from millrace.policies import load
-from millrace.simulate import Simulation
 
 
 def run(
@@ -32,6 +25,8 @@ def run(
     max_hold: options.MaxHold = 30.0,
     find: options.Find = None,
     attain: options.Attain = 0.95,
+    repeat: options.Repeat = 1,
+    sensitivity: options.Sensitivity = False,
     processes: options.Processes = 1,
     log: options.Log = None,
     as_json: options.AsJson = False,
@@ -59,11 +54,13 @@ def run(
         else:
             put_table(search.table(found))
         return
-    ran = _compare(scenario, policies, log)
+    tasks = runs.tasks_of(scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log)
+    every = runs.run_all(list(tasks), processes=processes)
     if as_json:
-        put_json(results.report(ran, scenario))
+        put_json(results.report(every, scenario))
     else:
-        put_table(results.table(ran))
+        for table in results.tables(every):
+            put_table(table)
 
 
 def _checked(scenario: Scenario, routing: str) -> list[str]:
@@ -76,28 +73,3 @@ def _checked(scenario: Scenario, routing: str) -> list[str]:
         load("routing", name)
     scenario.batching_policy()
     return policies
-
-
-def _compare(scenario: Scenario, policies: list[str], log: Path | None) -> dict[str, Simulation]:
-    ran: dict[str, Simulation] = {}
-    with _bar() as bar:
-        for name in policies:
-            count = bar.add_task(name, total=len(scenario.records))
-            own_log = _named(log, name if len(policies) > 1 else None)
-            task = Task(scenario=scenario, policy=name, log=own_log)
-            ran[name] = carry_out(task, partial(_advance, bar, count))
-    return ran
-
-
-def _named(path: Path | None, name: str | None) -> Path | None:
-    """Return the path with the policy's name in it."""
-    return path.with_name(f"{path.stem}-{name}{path.suffix}") if path and name else path
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
-
-
-def _advance(bar: Progress, task: TaskID, _: Outcome) -> None:
-    bar.advance(task)

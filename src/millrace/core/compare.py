@@ -6,13 +6,15 @@ contiguous blocks, and whole blocks are drawn with replacement.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import fsum
+from operator import attrgetter
 
 from msgspec import Struct
 
 from millrace.core.draw import draw_below
+from millrace.core.outcome import Outcome
 from millrace.core.stats import mean, percentile
 
 BLOCKS = 50
@@ -62,3 +64,33 @@ def paired(base: Sequence[float], other: Sequence[float], *names: object, draws:
     if len(base) != len(other):
         raise ValueError(f"{len(base)} and {len(other)} values; pair each of one with one of the other")
     return estimate([b - a for a, b in zip(base, other, strict=True)], *names, draws=draws)
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """How much later than another policy one is, in seconds a request: negative means sooner."""
+
+    requests: int
+    ttft_s: Estimate
+    e2e_s: Estimate
+
+
+Pair = tuple[Outcome, Outcome]
+
+
+def matched(base: Iterable[Outcome], other: Iterable[Outcome]) -> list[Pair]:
+    """Pair what became of each request under two policies, in order of arrival, if both completed it."""
+    known = {outcome.id: outcome for outcome in base if outcome.status == "completed"}
+    done = (outcome for outcome in other if outcome.status == "completed" and outcome.id in known)
+    return [(known[outcome.id], outcome) for outcome in sorted(done, key=attrgetter("scheduled_s"))]
+
+
+def compared(pairs: Sequence[Pair]) -> Comparison | None:
+    """Estimate by how much the second of each pair is later than the first; None for no pairs."""
+    if not pairs:
+        return None
+    return Comparison(requests=len(pairs), ttft_s=_later(pairs, "ttft_s"), e2e_s=_later(pairs, "e2e_s"))
+
+
+def _later(pairs: Sequence[Pair], name: str) -> Estimate:
+    first, second = zip(*((getattr(a, name), getattr(b, name)) for a, b in pairs), strict=True)
+    return paired(first, second, "comparison", name)

@@ -53,6 +53,44 @@ def test_requests_that_fit_no_replica_are_left_out_and_counted(capsys: pytest.Ca
     assert found["policies"][0]["capacity_rps"] > 0
 
 
+def test_policies_are_compared_request_by_request_over_all_repeats(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = (*SMALL, "--rate", "4", "--routing", "least_work,round_robin", "--repeat", "3")
+    found = printed(capsys, *words, "--jobs", "2")
+    assert [p["name"] for p in found["policies"]] == ["least_work", "round_robin"]
+    for policy in found["policies"]:
+        assert [one["seed"] for one in policy["repeats"]] == [1, 2]
+        assert len({policy["e2e_s"]["mean"], *(one["e2e_s"]["mean"] for one in policy["repeats"])}) == 3
+    [versus] = found["comparisons"]
+    assert (versus["policy"], versus["baseline"]) == ("round_robin", "least_work")
+    difference = versus["difference"]
+    assert difference["requests"] == 3 * 60
+    assert difference["e2e_s"]["low"] < difference["e2e_s"]["mean"] < difference["e2e_s"]["high"]
+    means = [
+        sum(run["e2e_s"]["mean"] for run in (policy, *policy["repeats"])) / 3 for policy in found["policies"]
+    ]
+    assert difference["e2e_s"]["mean"] == pytest.approx(means[1] - means[0])
+    assert printed(capsys, *words)["comparisons"] == found["comparisons"]
+
+
+def test_sensitivity_runs_again_with_faster_and_slower_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, *SMALL, "--sensitivity")
+    tpot_s = {1.0: found["policies"][0]["tpot_s"]["mean"]}
+    tpot_s |= {one["step_scale"]: one["tpot_s"]["mean"] for one in found["sensitivity"]}
+    assert sorted(tpot_s) == [0.9, 1.0, 1.1]
+    assert tpot_s[0.9] == pytest.approx(0.9 * tpot_s[1.0], rel=0.05)
+    assert tpot_s[1.1] == pytest.approx(1.1 * tpot_s[1.0], rel=0.05)
+
+
+def test_people_get_a_table_for_everything_they_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main((*SMALL, "--routing", "least_work,round_robin", "--repeat", "2", "--sensitivity"))
+    out = capsys.readouterr().out
+    for words in ("policy", "least_work, seed 1", "round_robin, +10%", "round_robin to least_work"):
+        assert words in out
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.core.compare import Estimate, blocks_of, estimate, mean_of, paired, redrawn
+from millrace.core.compare import Estimate, blocks_of, compared, estimate, matched, mean_of, paired, redrawn
+from millrace.core.outcome import Outcome, Status
 
 
 def test_values_are_cut_into_contiguous_blocks_that_lose_none() -> None:
@@ -47,3 +48,35 @@ def test_pairs_must_match_and_there_must_be_some() -> None:
         paired([1.0], [1.0, 2.0], "x")
     with pytest.raises(ValueError, match="empty"):
         estimate([], "x")
+
+
+def outcome(id: str, scheduled_s: float, took_s: float, status: Status = "completed") -> Outcome:
+    first_s = scheduled_s + took_s / 2 if status == "completed" else None
+    return Outcome(
+        id=id,
+        scheduled_s=scheduled_s,
+        status=status,
+        prompt_tokens=1,
+        first_token_s=first_s,
+        finished_s=scheduled_s + took_s,
+    )
+
+
+def test_requests_that_both_completed_are_paired_by_id_in_order_of_arrival() -> None:
+    base = [outcome("a", 0, 1), outcome("b", 1, 1), outcome("c", 2, 1, "failed"), outcome("d", 3, 1)]
+    other = [outcome("b", 1, 2), outcome("a", 0, 2), outcome("c", 2, 2), outcome("d", 3, 2, "refused")]
+    assert [(x.id, y.id) for x, y in matched(base, other)] == [("a", "a"), ("b", "b")]
+
+
+def test_a_policy_that_is_always_later_by_as_much_is_so_without_doubt() -> None:
+    base = [outcome(str(n), n, 1 + n % 5) for n in range(60)]
+    other = [outcome(str(n), n, 2 + n % 5) for n in range(60)]
+    found = compared(matched(base, other))
+    assert found is not None
+    assert found.requests == 60
+    assert (found.e2e_s.low, found.e2e_s.mean, found.e2e_s.high) == pytest.approx((1, 1, 1))
+    assert found.ttft_s.mean == pytest.approx(0.5)
+
+
+def test_nothing_in_common_is_no_comparison() -> None:
+    assert compared([]) is None

@@ -1,50 +1,110 @@
-"""What `millrace simulate` prints: one JSON object, or a table."""
+"""What `millrace simulate` prints: one JSON object, or tables."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 from rich.table import Table
 
+from millrace.cli.simulating.runs import Ran
 from millrace.cli.simulating.scenario import Scenario
+from millrace.core.compare import Comparison, Estimate, compared, matched
 from millrace.simulate import Simulation
 
 SCHEMA = "millrace.simulation/1"
 
 
-def report(results: dict[str, Simulation], scenario: Scenario) -> dict[str, Any]:
+class Versus(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy held against the first one, on the same arrivals; None if no request completed in both."""
+
+    policy: str
+    baseline: str
+    difference: Comparison | None
+
+
+def report(every: Sequence[Ran], scenario: Scenario) -> dict[str, Any]:
     """Return what `--json` prints."""
+    scaled = [ran for ran in every if ran.task.step_scale != 1]
     return {
         "schema": SCHEMA,
         "trace": scenario.trace,
         "fleet": scenario.fleet,
         "slo": scenario.objectives,
         "cost_models": scenario.expected_errors(),
-        "policies": [_policy(name, found) for name, found in results.items()],
+        "policies": [_policy(ran, _repeats(every, ran)) for ran in every if ran.is_main],
+        "comparisons": versus(every),
+        "sensitivity": [{"step_scale": ran.task.step_scale, **_policy(ran, [])} for ran in scaled],
     }
 
 
-def table(results: dict[str, Simulation]) -> Table:
-    """One row per policy."""
-    shown = Table(box=None, pad_edge=False, caption="simulated; times in seconds", caption_justify="left")
-    shown.add_column("policy")
-    counts, shares = ("requests", "completed"), ("tokens/s", "cache hit", "SLO met", "ran in")
-    for column in (*counts, *_latency_columns(), *shares):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for name, found in results.items():
-        shown.add_row(name, *_cells(found))
-    return shown
+def tables(every: Sequence[Ran]) -> Iterator[Table]:
+    """One row per policy; then what was asked for beside."""
+    yield _table("policy", "times in seconds", [(r.task.policy, r.found) for r in every if r.is_main])
+    if repeated := [(f"{r.task.policy}, seed {r.task.seed}", r.found) for r in every if r.task.seed]:
+        yield _table("repeat", "arrivals drawn anew", repeated)
+    if scaled := [r for r in every if r.task.step_scale != 1]:
+        rows = [(f"{r.task.policy}, {r.task.step_scale - 1:+.0%}", r.found) for r in scaled]
+        yield _table("sensitivity", "all steps shorter or longer", rows)
+    if against := versus(every):
+        yield _differences(against)
 
 
-def _policy(name: str, found: Simulation) -> dict[str, Any]:
+def versus(every: Sequence[Ran]) -> list[Versus]:
+    """Compare each policy with the first, request by request, over all seeds."""
+    runs = [ran for ran in every if ran.task.step_scale == 1]
+    names = list(dict.fromkeys(ran.task.policy for ran in runs))
+    outcomes = {(ran.task.policy, ran.task.seed): ran.found.outcomes for ran in runs}
+    seeds = sorted({ran.task.seed for ran in runs})
+    found = []
+    for name in names[1:]:
+        pairs = [pair for seed in seeds for pair in matched(outcomes[names[0], seed], outcomes[name, seed])]
+        found.append(Versus(policy=name, baseline=names[0], difference=compared(pairs)))
+    return found
+
+
+def _repeats(every: Sequence[Ran], main: Ran) -> list[Ran]:
+    return [ran for ran in every if ran.task.seed and ran.task.policy == main.task.policy]
+
+
+def _policy(ran: Ran, repeats: Sequence[Ran]) -> dict[str, Any]:
+    found = ran.found
     return {
-        "name": name,
+        "name": ran.task.policy,
         **msgspec.structs.asdict(found.measured),
         "throughput": found.measured.throughput_rps,
         "simulated_s": found.simulated_s,
         "wall_s": found.wall_s,
+        **({"repeats": [{"seed": one.task.seed, **_policy(one, [])} for one in repeats]} if repeats else {}),
     }
+
+
+def _table(what: str, caption: str, rows: Sequence[tuple[str, Simulation]]) -> Table:
+    shown = Table(box=None, pad_edge=False, caption=f"simulated; {caption}", caption_justify="left")
+    shown.add_column(what)
+    counts, shares = ("requests", "completed"), ("tokens/s", "cache hit", "SLO met", "ran in")
+    for column in (*counts, *_latency_columns(), *shares):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for name, found in rows:
+        shown.add_row(name, *_cells(found))
+    return shown
+
+
+def _differences(against: Sequence[Versus]) -> Table:
+    caption = "mean seconds later (+) or sooner (-) on the same arrivals, with 95 % intervals"
+    shown = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for column in ("compared", "requests", "TTFT", "E2E"):
+        shown.add_column(column, justify="left" if column == "compared" else "right")
+    for one in against:
+        got = one.difference
+        cells = (f"{got.requests:,}", _interval(got.ttft_s), _interval(got.e2e_s)) if got else ("0", "-", "-")
+        shown.add_row(f"{one.policy} to {one.baseline}", *cells)
+    return shown
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def _latency_columns() -> list[str]:

@@ -1,0 +1,75 @@
+"""All runs of one command: each policy with each seed, and at shorter and longer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from millrace.cli.output import stderr
+from millrace.cli.simulating.scenario import Scenario, Task, carry_out
+from millrace.core.outcome import Outcome
+from millrace.simulate import Simulation
+from millrace.simulate.repeat import spread
+
+STEP_SCALES = (0.9, 1.1)
+
+
+class Ran(Struct, frozen=True):
+    """A task and what came of it."""
+
+    task: Task
+    found: Simulation
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the trace itself at the cost model's own prices."""
+        return self.task.seed == 0 and self.task.step_scale == 1
+
+
+def tasks_of(
+    scenario: Scenario, policies: Sequence[str], *, repeat: int, sensitivity: bool, log: Path | None
+) -> Iterator[Task]:
+    """Yield every run that is wanted, policy by policy; only main runs write an event log."""
+    for name in policies:
+        own_log = named(log, name if len(policies) > 1 else None)
+        yield Task(scenario=scenario, policy=name, log=own_log)
+        for seed in range(1, repeat):
+            yield Task(scenario=scenario, policy=name, seed=seed)
+        for scale in STEP_SCALES if sensitivity else ():
+            yield Task(scenario=scenario, policy=name, step_scale=scale)
+
+
+def run_all(tasks: Sequence[Task], *, processes: int) -> list[Ran]:
+    """Carry out the tasks; a bar shows requests of each, or runs if there are several processes."""
+    with _bar() as bar:
+        if processes == 1:
+            return [Ran(task, _watched(bar, task)) for task in tasks]
+        count = bar.add_task("runs", total=len(tasks))
+        found = []
+        for task, simulation in zip(tasks, spread(carry_out, tasks, processes=processes), strict=True):
+            found.append(Ran(task, simulation))
+            bar.advance(count)
+        return found
+
+
+def named(path: Path | None, name: str | None) -> Path | None:
+    """Return the path with the policy's name in it."""
+    return path.with_name(f"{path.stem}-{name}{path.suffix}") if path and name else path
+
+
+def _watched(bar: Progress, task: Task) -> Simulation:
+    count = bar.add_task(task.policy, total=len(task.scenario.records))
+    return carry_out(task, partial(_advance, bar, count))
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
+def _advance(bar: Progress, task: TaskID, _: Outcome) -> None:
+    bar.advance(task)
