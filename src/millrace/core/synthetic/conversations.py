@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from msgspec import Struct
 
 from millrace.core.chance import Chance, quantiles
+from millrace.core.synthetic.lengths import Lengths, fit_lengths
 from millrace.core.trace import TraceRecord
 
 _KNOTS = 33
@@ -19,12 +20,13 @@ class Turns(Struct, frozen=True, kw_only=True):
     """`shares[n]` of the conversations have at most n + 1 turns.
 
     `gap_s` and `growth_tokens` are evenly spaced quantiles: of the time from one turn's arrival to the
-    next one's, and of how much longer the next prompt is.
+    next one's, and of how much longer the next prompt is. `lengths` are those of later turns.
     """
 
     shares: tuple[float, ...]
     gap_s: tuple[float, ...]
     growth_tokens: tuple[float, ...]
+    lengths: Lengths
 
     def count(self, chance: Chance) -> int:
         """Draw how many turns a conversation has."""
@@ -41,8 +43,16 @@ def by_session(records: Iterable[TraceRecord]) -> list[list[TraceRecord]]:
     return list(found.values())
 
 
-def fit_turns(sessions: Sequence[Sequence[TraceRecord]]) -> Turns | None:
-    """Fit to conversations; None if none of them has a second turn. Turns beyond the 64th are not counted."""
+def answered(records: Iterable[TraceRecord]) -> list[tuple[int, int]]:
+    """Return the tokens of prompts and of answers, where there was one."""
+    return [(record.input_tokens, record.output_tokens) for record in records if not record.failed]
+
+
+def fit_turns(sessions: Sequence[Sequence[TraceRecord]], strata: int) -> Turns | None:
+    """Fit to conversations; None if none of them has a second turn. Turns beyond the 64th are not counted.
+
+    If no later turn got an answer, they are taken to be answered like all others.
+    """
     following = [pair for session in sessions for pair in pairwise(session)]
     if not following:
         return None
@@ -55,4 +65,5 @@ def fit_turns(sessions: Sequence[Sequence[TraceRecord]]) -> Turns | None:
         shares=tuple(shares),
         gap_s=quantiles([b.t_s - a.t_s for a, b in following], _KNOTS),
         growth_tokens=quantiles([b.input_tokens - a.input_tokens for a, b in following], _KNOTS),
+        lengths=fit_lengths(answered(b for _, b in following) or answered(chain(*sessions)), strata),
     )

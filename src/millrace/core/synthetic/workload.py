@@ -11,13 +11,13 @@ from msgspec import Struct
 from millrace.core.chance import Chance
 from millrace.core.draw import draw
 from millrace.core.synthetic.arrivals import Burst, Period, fit_periods, starts
-from millrace.core.synthetic.conversations import Turns, by_session, fit_turns
+from millrace.core.synthetic.conversations import Turns, answered, by_session, fit_turns
 from millrace.core.synthetic.lengths import Lengths, fit_lengths
 from millrace.core.trace import TraceRecord
 
 
 class Workload(Struct, frozen=True, kw_only=True):
-    """When conversations begin, how long prompts and answers are, and, where known, how turns follow."""
+    """When conversations begin, how long first prompts and answers are, and how turns follow, if any do."""
 
     periods: tuple[Period, ...]
     lengths: Lengths
@@ -45,9 +45,9 @@ def fit_workload(
     sessions = by_session(ordered)
     first = [session[0] for session in sessions]
     periods = fit_periods([r.t_s for r in first], [r.failed for r in first], period_s, end_s)
-    answered = [(r.input_tokens, r.output_tokens) for r in ordered if not r.failed]
-    turns = fit_turns(sessions)
-    return Workload(periods=periods, lengths=fit_lengths(answered, strata), turns=turns, burst=burst)
+    lengths = fit_lengths(answered(first) or answered(ordered), strata)
+    turns = fit_turns(sessions, strata)
+    return Workload(periods=periods, lengths=lengths, turns=turns, burst=burst)
 
 
 def generate(
@@ -86,7 +86,7 @@ class _Maker:
             if turns and turn:
                 start_s += chance.between(turns.gap_s)
                 input_tokens = max(1, input_tokens + round(chance.between(turns.growth_tokens)))
-                output_tokens = self.workload.lengths.answer_to(input_tokens, chance)
+                output_tokens = turns.lengths.answer_to(input_tokens, chance)
             failed = chance.uniform() < period.failed
             record = TraceRecord(
                 id=f"{index}.{turn}" if turns else str(index),

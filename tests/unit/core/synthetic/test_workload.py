@@ -30,6 +30,17 @@ def chat(sessions: int, turns: int) -> list[TraceRecord]:
     ]
 
 
+def quick_then_long(sessions: int) -> list[TraceRecord]:
+    """Conversations of two turns with prompts alike: 5 tokens of answer, then 500."""
+    return [
+        TraceRecord(
+            id=f"{s}-{t}", t_s=s + 10.0 * t, input_tokens=100, output_tokens=answer, session=str(s), turn=t
+        )
+        for s in range(sessions)
+        for t, answer in enumerate((5, 500))
+    ]
+
+
 def alone(count: int) -> list[TraceRecord]:
     return [
         TraceRecord(id=str(n), t_s=n * 0.5, input_tokens=100 + n % 50, output_tokens=20) for n in range(count)
@@ -68,6 +79,18 @@ def test_turns_follow_each_other_as_in_the_trace() -> None:
         assert turns[2].input_tokens - turns[0].input_tokens == pytest.approx(200, abs=20)
 
 
+def test_later_turns_have_answers_of_later_turns() -> None:
+    made = list(generate(fit_workload(quick_then_long(200)), seed=3))
+    assert {r.output_tokens for r in made if r.turn == 0} == {5}
+    assert {r.output_tokens for r in made if r.turn == 1} == {500}
+
+
+def test_conversations_of_which_no_turn_but_the_first_was_answered_can_be_fitted() -> None:
+    made = list(generate(fit_workload(chat(100, 2)), seed=3))
+    assert {r.failed for r in made} == {False}
+    assert {r.output_tokens for r in made} == {50}
+
+
 def test_failures_are_as_frequent_as_those_of_first_turns() -> None:
     records = [replace(r, failed=n % 4 == 0) for n, r in enumerate(alone(2000))]
     made = list(generate(fit_workload(records), seed=5))
@@ -101,7 +124,7 @@ def test_sessions_are_not_taken_for_ids() -> None:
         TraceRecord(id="b", t_s=1.0, input_tokens=1, output_tokens=1, session="a"),
     ]
     assert len(by_session(records)) == 2
-    assert fit_turns(by_session(records)) is None
+    assert fit_turns(by_session(records), 16) is None
 
 
 def test_a_workload_needs_requests_and_a_period() -> None:
