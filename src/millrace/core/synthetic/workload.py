@@ -33,15 +33,17 @@ def fit_workload(
     strata: int = 16,
     end_s: float | None = None,
 ) -> Workload:
-    """Fit to a trace, whose times may be in any order but must not be negative.
+    """Fit to a trace, whose times may be in any order; `end_s` is where it ends, by default its last time.
 
-    Raises ValueError for a trace without requests, or without one that got an answer.
+    Raises ValueError for negative times and for a trace without a request that got an answer.
     """
     if not period_s > 0:
         raise ValueError(f"period_s is {period_s}; it must be above 0")
     ordered = sorted(records, key=lambda record: record.t_s)
     if not ordered:
         raise ValueError("records is empty; pass a trace with at least one request")
+    if ordered[0].t_s < 0:
+        raise ValueError(f"t_s of {ordered[0].id!r} is {ordered[0].t_s}; count times from the trace's start")
     sessions = by_session(ordered)
     first = [session[0] for session in sessions]
     periods = fit_periods([r.t_s for r in first], [r.failed for r in first], period_s, end_s)

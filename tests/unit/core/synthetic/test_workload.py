@@ -130,5 +130,7 @@ def test_sessions_are_not_taken_for_ids() -> None:
 def test_a_workload_needs_requests_and_a_period() -> None:
     with pytest.raises(ValueError, match="records is empty"):
         fit_workload([])
+    with pytest.raises(ValueError, match=r"t_s of '0' is -1\.0; count times from the trace's start"):
+        fit_workload(replace(record, t_s=record.t_s - 1) for record in alone(3))
     with pytest.raises(ValueError, match="period_s is 0"):
         fit_workload(alone(3), period_s=0)
