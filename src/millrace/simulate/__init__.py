@@ -1,9 +1,25 @@
 """The fleet in virtual time: the controller and replicas that serve, with every step priced, not run."""
 
+from millrace.simulate.faults import parse_faults
 from millrace.simulate.fleet import servers
 from millrace.simulate.job import Job, jobs_of
 from millrace.simulate.run import Simulation, simulate
 from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.sessions import Sessions, conversations_of
+from millrace.simulate.surroundings import Surroundings
 from millrace.simulate.world import World
 
-__all__ = ["Job", "Server", "ServerSpec", "Simulation", "World", "jobs_of", "servers", "simulate"]
+__all__ = [
+    "Job",
+    "Server",
+    "ServerSpec",
+    "Sessions",
+    "Simulation",
+    "Surroundings",
+    "World",
+    "conversations_of",
+    "jobs_of",
+    "parse_faults",
+    "servers",
+    "simulate",
+]

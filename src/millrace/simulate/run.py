@@ -16,6 +16,7 @@ from millrace.core.request import Slo
 from millrace.simulate.job import Job
 from millrace.simulate.lockstep import Lockstep
 from millrace.simulate.server import Engine, Server, ServerSpec
+from millrace.simulate.sessions import Sessions
 from millrace.simulate.world import Surroundings, Watcher, World
 
 
@@ -29,7 +30,7 @@ class Simulation(Struct, frozen=True, kw_only=True):
 
 
 def simulate(
-    jobs: Iterable[Job],
+    jobs: Iterable[Job] | Sessions,
     fleet: Sequence[ServerSpec],
     controller: Controller,
     batching: BatchingPolicy,
@@ -40,7 +41,7 @@ def simulate(
     progress: Callable[[Outcome], None] | None = None,
     leaping: bool = True,
 ) -> Simulation:
-    """Run the jobs through a fleet in virtual time.
+    """Run the jobs, or the conversations, through a fleet in virtual time.
 
     `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
@@ -62,6 +63,7 @@ def simulate(
         finish=finish,
         watch=_writer(controller, log) if log else None,
         surroundings=surroundings,
+        follow=jobs.after if isinstance(jobs, Sessions) else None,
     )
     world.run(jobs)
     wall_s = time.perf_counter() - began_s

@@ -42,7 +42,10 @@ Happening = tuple[float, int, Callable[[Any], None], Any]
 
 
 class World:
-    """Runs a workload to its end; every request of it becomes exactly one outcome."""
+    """Runs a workload to its end; every request of it becomes exactly one outcome.
+
+    `follow` says which further requests the end of one brings on, none of them due before it.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class World:
         finish: Callable[[Outcome], None],
         watch: Watcher | None = None,
         surroundings: Surroundings | None = None,
+        follow: Callable[[Outcome], Iterable[Job]] | None = None,
     ) -> None:
         self.controller = controller
         self.servers = {server.id: server for server in servers}
@@ -59,6 +63,7 @@ class World:
         self.now_s = 0.0
         self._finish = finish
         self._watch = watch
+        self._follow = follow
         self._jobs: Iterator[Job] = iter(())
         self._heap: list[Happening] = []
         self._order = count()
@@ -102,8 +107,11 @@ class World:
         self._at(job.t_s, self._arrive, job)
 
     def _arrive(self, job: Job) -> None:
-        self._flights[job.request.id] = Flight(job)
         self._await_arrival()
+        self._come(job)
+
+    def _come(self, job: Job) -> None:
+        self._flights[job.request.id] = Flight(job)
         self._tell(Arrived(self.now_s, job.request))
 
     def _tell(self, event: Event) -> None:
@@ -206,7 +214,11 @@ class World:
         self, request_id: str, status: Status, *, done: Sequence | None = None, error: str | None = None
     ) -> None:
         flight = self._flights.pop(request_id)
-        self._finish(flight.outcome(status, self.now_s, done=done, error=error))
+        outcome = flight.outcome(status, self.now_s, done=done, error=error)
+        self._finish(outcome)
+        if self._follow:
+            for job in self._follow(outcome):
+                self._at(job.t_s, self._come, job)
 
     def _scrape(self, _: None) -> None:
         said = [self._say(server) for server in self.servers.values()]
