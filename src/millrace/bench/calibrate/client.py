@@ -66,10 +66,13 @@ class Client:
     async def served(self, model: str | None) -> Served:
         """Return the model of this name, or the only one there is. Raises ValueError if there is none."""
         known = {one.id: one for one in await self._models()}
-        if model is None and len(known) == 1:
+        if model is None:
+            if len(known) != 1:
+                names = ", ".join(sorted(known)) or "no model"
+                raise ValueError(f"{self._url} serves {names}; choose one with --model NAME")
             return next(iter(known.values()))
         if model not in known:
-            raise unknown("model", model or "", known)
+            raise unknown("model", model, known)
         return known[model]
 
     async def round_trip_s(self) -> float:
