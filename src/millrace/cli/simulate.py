@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table
-from millrace.cli.simulating import options, results, runs, search
+from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
 from millrace.policies import load
 
@@ -29,6 +29,9 @@ def run(
     sensitivity: options.Sensitivity = False,
     processes: options.Processes = 1,
     log: options.Log = None,
+    requests_out: options.RequestsOut = None,
+    report: options.Report = None,
+    chrome_trace: options.ChromeTrace = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
@@ -47,20 +50,36 @@ def run(
     )
     policies = _checked(scenario, routing)
     if find:
-        found = search.search_all(scenario, policies, goal=attain, processes=processes)
-        search.warn(found)
-        if as_json:
-            put_json(search.result(scenario, found, goal=attain))
-        else:
-            put_table(search.table(found))
+        if repeat > 1 or sensitivity or log or requests_out or report or chrome_trace:
+            raise ValueError("--find prints its result only: leave out --repeat, --sensitivity and files")
+        _find(scenario, policies, attain, processes, as_json=as_json)
         return
-    tasks = runs.tasks_of(scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log)
+    tasks = runs.tasks_of(
+        scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace
+    )
     every = runs.run_all(list(tasks), processes=processes)
+    if requests_out:
+        files.write_requests(requests_out, every)
+    if report:
+        files.write_report(report, every, scenario)
+    _show(every, scenario, as_json=as_json)
+
+
+def _find(scenario: Scenario, policies: list[str], goal: float, processes: int, *, as_json: bool) -> None:
+    found = search.search_all(scenario, policies, goal=goal, processes=processes)
+    search.warn(found)
+    if as_json:
+        put_json(search.result(scenario, found, goal=goal))
+    else:
+        put_table(search.table(found))
+
+
+def _show(every: list[runs.Ran], scenario: Scenario, *, as_json: bool) -> None:
     if as_json:
         put_json(results.report(every, scenario))
-    else:
-        for table in results.tables(every):
-            put_table(table)
+        return
+    for table in results.tables(every):
+        put_table(table)
 
 
 def _checked(scenario: Scenario, routing: str) -> list[str]:

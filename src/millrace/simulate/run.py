@@ -14,6 +14,7 @@ from millrace.core.event import Action, Event
 from millrace.core.outcome import Measured, Outcome, measure
 from millrace.core.request import Slo
 from millrace.simulate.job import Job
+from millrace.simulate.lanes import Observed, Watch
 from millrace.simulate.lockstep import Lockstep
 from millrace.simulate.server import Engine, Server, ServerSpec
 from millrace.simulate.sessions import Sessions
@@ -39,11 +40,13 @@ def simulate(
     surroundings: Surroundings | None = None,
     log: Callable[[bytes], object] | None = None,
     progress: Callable[[Outcome], None] | None = None,
+    runs: Watch | None = None,
     leaping: bool = True,
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
 
-    `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome.
+    `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome,
+    `runs` each run of steps of an engine.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
     iteration is stepped through: slower by far, and the oracle that the leaps are held to.
     """
@@ -57,9 +60,10 @@ def simulate(
 
     # Engines that share a machine change each other's pace at every step, so no two steps are alike.
     shared = surroundings is not None and bool(surroundings.slowdowns)
+    engines = [_engine(spec, batching, leaping=leaping and not shared) for spec in fleet]
     world = World(
         controller,
-        [_engine(spec, batching, leaping=leaping and not shared) for spec in fleet],
+        [Observed(engine, runs) for engine in engines] if runs else engines,
         finish=finish,
         watch=_writer(controller, log) if log else None,
         surroundings=surroundings,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,11 +93,60 @@ def test_people_get_a_table_for_everything_they_ask_for(capsys: pytest.CaptureFi
         assert words in out
 
 
+def test_every_request_of_every_policy_and_seed_has_a_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "requests.jsonl"
+    words = ("--routing", "least_work,round_robin", "--repeat", "2", "--sensitivity")
+    found = printed(capsys, *SMALL, *words, "--requests-out", str(out))
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 4 * 60
+    keys = {(line["policy"], line["seed"], line["id"]) for line in lines}
+    assert len(keys) == len(lines)
+    main_run = [line["e2e_s"] for line in lines if (line["policy"], line["seed"]) == ("least_work", 0)]
+    assert sum(main_run) / 60 == pytest.approx(found["policies"][0]["e2e_s"]["mean"])
+
+
+def test_a_report_of_simulated_runs_is_a_page_and_its_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = printed(capsys, *SMALL, "--routing", "least_work,round_robin", "--report", str(tmp_path))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [policy["name"] for policy in report["policies"]] == ["least_work", "round_robin"]
+    for told, shown in zip(found["policies"], report["policies"], strict=True):
+        assert "live" not in shown
+        assert shown["simulated"]["measured"]["e2e_s"] == told["e2e_s"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "round_robin" in page
+
+
+def test_lanes_of_replicas_do_not_overlap_and_change_no_result(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = (*SMALL, "--routing", "least_work,round_robin")
+    found = printed(capsys, *words, "--chrome-trace", str(tmp_path / "lanes.json"))
+    assert [p["e2e_s"] for p in found["policies"]] == [
+        p["e2e_s"] for p in printed(capsys, *words)["policies"]
+    ]
+    for policy in ("least_work", "round_robin"):
+        events = json.loads((tmp_path / f"lanes-{policy}.json").read_text())["traceEvents"]
+        names = {event["args"]["name"] for event in events if event["ph"] == "M"}
+        assert names == {policy, "r0", "r1"}
+        slices = [event for event in events if event["ph"] == "X"]
+        assert sum(event["args"]["ended"] for event in slices) == 60
+        for lane in (1, 2):
+            own = [event for event in slices if event["tid"] == lane]
+            for before, after in pairwise(own):
+                assert before["ts"] + before["dur"] <= after["ts"] + 1e-3
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
         ((*SMALL, "--find", "capacity", "--attain", "95"), "attain is 95"),
         ((*SMALL[:-1], "1", "--find", "capacity"), "no rate"),
+        ((*SMALL, "--find", "capacity", "--repeat", "2"), "leave out --repeat"),
         ((*SMALL, "--routing", ","), "names no policy"),
     ],
 )

@@ -31,12 +31,18 @@ class Ran(Struct, frozen=True):
 
 
 def tasks_of(
-    scenario: Scenario, policies: Sequence[str], *, repeat: int, sensitivity: bool, log: Path | None
+    scenario: Scenario,
+    policies: Sequence[str],
+    *,
+    repeat: int,
+    sensitivity: bool,
+    log: Path | None,
+    lanes: Path | None,
 ) -> Iterator[Task]:
-    """Yield every run that is wanted, policy by policy; only main runs write an event log."""
+    """Yield every run that is wanted, policy by policy; only main runs write files."""
     for name in policies:
-        own_log = named(log, name if len(policies) > 1 else None)
-        yield Task(scenario=scenario, policy=name, log=own_log)
+        suffix = name if len(policies) > 1 else None
+        yield Task(scenario=scenario, policy=name, log=named(log, suffix), lanes=named(lanes, suffix))
         for seed in range(1, repeat):
             yield Task(scenario=scenario, policy=name, seed=seed)
         for scale in STEP_SCALES if sensitivity else ():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from millrace.core.trace.reshape import first, scale_lengths, scale_rate
 from millrace.data import calibrations, open_calibration, open_trace
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Simulation, jobs_of, servers, simulate
+from millrace.simulate.lanes import ChromeTrace
 from millrace.simulate.repeat import redraw_arrivals
 
 
@@ -104,28 +105,44 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Task(Struct, frozen=True, kw_only=True):
-    """One run of a scenario: under which policy, with which arrivals, at which prices, with what written."""
+    """One run of a scenario: under which policy, with which arrivals, at which prices, with what written.
+
+    `log` is a file for events, `lanes` one for runs of steps.
+    """
 
     scenario: Scenario
     policy: str
     seed: int = 0
     step_scale: float = 1.0
     log: Path | None = None
+    lanes: Path | None = None
 
 
 def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> Simulation:
     """Simulate one task, in whatever process this is."""
     scenario = task.scenario
+    fleet = scenario.servers(task.step_scale)
     with ExitStack() as files:
+        lanes = _lanes(files, task.lanes, task.policy, fleet)
         return simulate(
             scenario.jobs(seed=task.seed),
-            scenario.servers(task.step_scale),
+            fleet,
             scenario.controller(task.policy),
             scenario.batching_policy(),
             slo=scenario.objectives,
             log=files.enter_context(task.log.open("wb")).write if task.log else None,
             progress=progress,
+            runs=lanes.tell if lanes else None,
         )
+
+
+def _lanes(
+    files: ExitStack, path: Path | None, title: str, fleet: Sequence[ServerSpec]
+) -> ChromeTrace | None:
+    if path is None:
+        return None
+    write = files.enter_context(path.open("wb")).write
+    return files.enter_context(closing(ChromeTrace(write, title, [server.id for server in fleet])))
 
 
 def _again(*fields: Any) -> Scenario:

@@ -1,0 +1,58 @@
+"""What `millrace simulate` writes beside its answer: single requests, and a report to read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from millrace.cli.output import say
+from millrace.cli.simulating.runs import Ran
+from millrace.cli.simulating.scenario import Scenario
+
+
+def write_requests(path: Path, every: Sequence[Ran]) -> None:
+    """Write one JSON line per request, policy and seed, in order of ending; not of runs at other prices."""
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as lines:
+        for ran in every:
+            if ran.task.step_scale != 1:
+                continue
+            about = {"policy": ran.task.policy, "world": "simulated", "seed": ran.task.seed}
+            for outcome in ran.found.outcomes:
+                latencies = {
+                    "ttft_s": outcome.ttft_s,
+                    "tpot_s": outcome.tpot_s,
+                    "e2e_s": outcome.e2e_s,
+                }
+                lines.write(encoder.encode(about | msgspec.to_builtins(outcome) | latencies) + b"\n")
+
+
+def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> None:
+    """Write the report of the main runs; say where it is."""
+    # Here and not above: only those who ask for a report pay for its libraries.
+    from millrace.bench.report import PolicyRuns, Run, RunReport, origin, write
+
+    runs = [
+        PolicyRuns(
+            name=ran.task.policy,
+            simulated=Run(measured=ran.found.measured, outcomes=ran.found.outcomes),
+        )
+        for ran in every
+        if ran.is_main
+    ]
+    config = {
+        name: value for name in scenario.__struct_fields__ if (value := getattr(scenario, name)) is not None
+    }
+    report = RunReport(
+        title=f"{scenario.fleet}, simulated",
+        slo=scenario.objectives,
+        seed=0,
+        config=config | {"cost_models": scenario.expected_errors()},
+        origin=origin(["millrace", *sys.argv[1:]]),
+        policies=runs,
+    )
+    written = write(report, folder)
+    say(f"report  {written.html}\ndata    {written.json}  {written.requests}")
