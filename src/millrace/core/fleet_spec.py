@@ -15,6 +15,7 @@ from millrace.core.cost.roofline import check_tensor_parallel
 from millrace.core.device import DeviceSpec
 from millrace.core.memory import kv_blocks
 from millrace.core.model import ModelSpec
+from millrace.core.presets import preset
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.suggest import unknown
 
@@ -25,6 +26,7 @@ TYPICAL_CONTEXT_TOKENS = 1024
 OPTIONS = (
     "tp",
     "price",
+    "preset",
     "prefix_caching",
     "max_num_seqs",
     "max_num_batched_tokens",
@@ -72,9 +74,10 @@ def parse_fleet(
 ) -> tuple[FleetGroup, ...]:
     """Read groups of `COUNTx DEVICE MODEL [OPTION=VALUE ...]`, separated by `,` or `+`.
 
-    Options are tp (devices per replica), price (dollars an hour for one device), prefix_caching (on or off)
-    and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len, block_size and kv_blocks; without
-    kv_blocks, as many are taken as fit, and without max_model_len the model's own up to 8,192.
+    Options are tp (devices per replica), price (dollars an hour for one device), preset (an engine whose
+    defaults hold where no option says otherwise, like vllm-0.19), prefix_caching (on or off) and vLLM's own
+    max_num_seqs, max_num_batched_tokens, max_model_len, block_size and kv_blocks; without kv_blocks, as many
+    are taken as fit, and without max_model_len the model's own up to 8,192.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -133,7 +136,7 @@ def _options(text: str) -> dict[str, str]:
 
 
 def _limits(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec, tensor_parallel: int) -> Limits:
-    default = Limits()
+    default = preset(options["preset"], device) if "preset" in options else Limits()
     limits = Limits(
         step_tokens=_whole(options, "max_num_batched_tokens", default.step_tokens),
         sequences=_whole(options, "max_num_seqs", default.sequences),
