@@ -50,9 +50,10 @@ def run(
     )
     policies = _checked(scenario, routing)
     if find:
-        if repeat > 1 or sensitivity or log or requests_out or report or chrome_trace:
-            raise ValueError("--find prints its result only: leave out --repeat, --sensitivity and files")
-        _find(scenario, policies, attain, processes, as_json=as_json)
+        if sensitivity or log or requests_out or report or chrome_trace:
+            raise ValueError("--find prints its result only: leave out --sensitivity and files to write")
+        found = search.search_all(scenario, policies, goal=attain, repeat=repeat, processes=processes)
+        _show_capacity(found, scenario, attain, as_json=as_json)
         return
     tasks = runs.tasks_of(
         scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace
@@ -65,8 +66,7 @@ def run(
     _show(every, scenario, as_json=as_json)
 
 
-def _find(scenario: Scenario, policies: list[str], goal: float, processes: int, *, as_json: bool) -> None:
-    found = search.search_all(scenario, policies, goal=goal, processes=processes)
+def _show_capacity(found: list[search.Found], scenario: Scenario, goal: float, *, as_json: bool) -> None:
     search.warn(found)
     if as_json:
         put_json(search.result(scenario, found, goal=goal))

@@ -39,6 +39,17 @@ def test_capacity_is_found_for_each_policy_alike_in_one_process_or_two(
     assert printed(capsys, *words)["policies"] == found["policies"][:1]
 
 
+def test_the_interval_of_several_seeds_holds_those_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*AZURE, "--requests", "150", "--find", "capacity", "--slo", "ttft=500ms,tpot=25ms")
+    [one], [several] = (printed(capsys, *words, *more)["policies"] for more in ((), ("--repeat", "3")))
+    assert several["capacity_rps"] == one["capacity_rps"]
+    assert [repeat["seed"] for repeat in several["repeats"]] == [1, 2]
+    every = (one, *several["repeats"])
+    assert len({found["capacity_rps"] for found in every}) == 3
+    assert several["low_rps"] == min(found["low_rps"] for found in every)
+    assert several["high_rps"] == max(found["high_rps"] for found in every)
+
+
 def test_more_replicas_can_take_more(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--requests", "150", "--find", "capacity", "--slo", "tpot=20ms", "--attain", "0.9")
     rates = [
@@ -146,7 +157,7 @@ def test_lanes_of_replicas_do_not_overlap_and_change_no_result(
     [
         ((*SMALL, "--find", "capacity", "--attain", "95"), "attain is 95"),
         ((*SMALL[:-1], "1", "--find", "capacity"), "no rate"),
-        ((*SMALL, "--find", "capacity", "--repeat", "2"), "leave out --repeat"),
+        ((*SMALL, "--find", "capacity", "--sensitivity"), "leave out --sensitivity"),
         ((*SMALL, "--routing", ","), "names no policy"),
     ],
 )

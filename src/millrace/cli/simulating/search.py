@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from rich.table import Table
 
 from millrace.cli.output import say
@@ -17,25 +18,48 @@ SCHEMA = "millrace.capacity/1"
 
 
 class Search(Struct, frozen=True, kw_only=True):
-    """What to search for: for which policy, and the share of requests that must meet the objectives."""
+    """What to search for: for which policy, the share of requests that must meet the objectives, arrivals."""
 
     scenario: Scenario
     policy: str
     goal: float
+    seed: int = 0
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """A policy's capacity; `unservable` requests are too long for every engine, and were left out."""
+    """A policy's capacity for the trace as it is, and for each further seed's arrivals.
+
+    `unservable` requests are too long for every engine, and were left out.
+    """
 
     policy: str
     capacity: Capacity
     unservable: int
+    repeats: list[Capacity] = []
+
+    @property
+    def low_rps(self) -> float:
+        """The lowest end of the intervals of all seeds."""
+        return min(one.low_rps for one in (self.capacity, *self.repeats))
+
+    @property
+    def high_rps(self) -> float:
+        """The highest end of the intervals of all seeds."""
+        return max(one.high_rps for one in (self.capacity, *self.repeats))
 
 
-def search_all(scenario: Scenario, policies: Sequence[str], *, goal: float, processes: int) -> list[Found]:
-    """Search each policy's capacity, in the order of the policies."""
-    searches = [Search(scenario=scenario, policy=name, goal=goal) for name in policies]
-    return list(spread(_search, searches, processes=processes))
+def search_all(
+    scenario: Scenario, policies: Sequence[str], *, goal: float, repeat: int, processes: int
+) -> list[Found]:
+    """Search each policy's capacity with each of `repeat` seeds, in the order of the policies."""
+    searches = [
+        Search(scenario=scenario, policy=name, goal=goal, seed=seed)
+        for name in policies
+        for seed in range(repeat)
+    ]
+    found = list(spread(_search, searches, processes=processes))
+    by_policy = (found[start : start + repeat] for start in range(0, len(found), repeat))
+    return [replace(first, repeats=[one.capacity for one in rest]) for first, *rest in by_policy]
 
 
 def result(scenario: Scenario, found: Sequence[Found], *, goal: float) -> dict[str, Any]:
@@ -61,8 +85,9 @@ def table(found: Sequence[Found]) -> Table:
     for one in found:
         got = one.capacity
         beyond = "" if got.bounded else " or more"
-        rates = (f"{got.capacity_rps:.3f}{beyond}", f"{got.low_rps:.3f}", f"{got.high_rps:.3f}")
-        shown.add_row(one.policy, *rates, str(len(got.tried)))
+        rates = (f"{got.capacity_rps:.3f}{beyond}", f"{one.low_rps:.3f}", f"{one.high_rps:.3f}")
+        runs = sum(len(search.tried) for search in (got, *one.repeats))
+        shown.add_row(one.policy, *rates, str(runs))
     return shown
 
 
@@ -78,7 +103,7 @@ def warn(found: Sequence[Found]) -> None:
 def _search(search: Search) -> Found:
     scenario, policy = search.scenario, search.policy
     fleet = scenario.servers()
-    every = scenario.jobs()
+    every = scenario.jobs(seed=search.seed)
     fitting = servable(every, fleet)
     if len(fitting) < 2 or fitting[0].t_s == fitting[-1].t_s:
         raise ValueError("the trace has no rate: fewer than two requests at different times fit this fleet")
@@ -86,7 +111,8 @@ def _search(search: Search) -> Found:
     kept = {job.request.id for job in fitting}
 
     def probe(rate_rps: float) -> Probe:
-        jobs = [job for job in scenario.jobs(speed=rate_rps / recorded_rps) if job.request.id in kept]
+        jobs = scenario.jobs(seed=search.seed, speed=rate_rps / recorded_rps)
+        jobs = [job for job in jobs if job.request.id in kept]
         batching = scenario.batching_policy()
         return attempt(
             jobs, fleet, scenario.controller(policy), batching, slo=scenario.objectives, goal=search.goal
@@ -101,11 +127,20 @@ def _policy(one: Found) -> dict[str, Any]:
     return {
         "name": one.policy,
         "capacity_rps": got.capacity_rps,
-        "low_rps": got.low_rps,
-        "high_rps": got.high_rps,
+        "low_rps": one.low_rps,
+        "high_rps": one.high_rps,
         "bounded": got.bounded,
         "probes": [
             {"rate_rps": tried.rate_rps, "attained": tried.probe.attained, "whole": bool(tried.probe.met)}
             for tried in got.tried
+        ],
+        "repeats": [
+            {
+                "seed": seed,
+                "capacity_rps": again.capacity_rps,
+                "low_rps": again.low_rps,
+                "high_rps": again.high_rps,
+            }
+            for seed, again in enumerate(one.repeats, 1)
         ],
     }
