@@ -75,9 +75,12 @@ def test_leaping_changes_nothing_when_replicas_die_and_come_back(
 ) -> None:
     way = Surroundings(to_engine_s=way_s, from_engine_s=way_s, faults=faults, scrape_s=scrape_s)
     log: list[bytes] = []
-    leapt = {o.id: o for o in play(jobs, limit, policies, way, log=log.append).outcomes}
+    fast = play(jobs, limit, policies, way, log=log.append)
     assert replay(log).first_difference is None
-    for oracle in play(jobs, limit, policies, way, leaping=False).outcomes:
+    slow = play(jobs, limit, policies, way, leaping=False)
+    assert fast.simulated_s == pytest.approx(slow.simulated_s, abs=1e-9)
+    leapt = {o.id: o for o in fast.outcomes}
+    for oracle in slow.outcomes:
         outcome = leapt[oracle.id]
         assert (outcome.replica, outcome.status, outcome.cached_tokens, outcome.output_tokens) == (
             oracle.replica,

@@ -72,7 +72,7 @@ def simulate(
     world.run(jobs)
     wall_s = time.perf_counter() - began_s
     measured = measure(outcomes, slo or Slo())
-    return Simulation(outcomes=outcomes, measured=measured, simulated_s=world.now_s, wall_s=wall_s)
+    return Simulation(outcomes=outcomes, measured=measured, simulated_s=world.ended_s, wall_s=wall_s)
 
 
 def _engine(spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool) -> Engine:

@@ -60,7 +60,7 @@ class World:
         self.controller = controller
         self.servers = {server.id: server for server in servers}
         self.surroundings = surroundings or Surroundings()
-        self.now_s = 0.0
+        self.now_s = self.ended_s = 0.0
         self._finish = finish
         self._watch = watch
         self._follow = follow
@@ -214,6 +214,7 @@ class World:
         self, request_id: str, status: Status, *, done: Sequence | None = None, error: str | None = None
     ) -> None:
         flight = self._flights.pop(request_id)
+        self.ended_s = self.now_s
         outcome = flight.outcome(status, self.now_s, done=done, error=error)
         self._finish(outcome)
         if self._follow:

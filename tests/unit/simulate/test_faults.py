@@ -138,6 +138,18 @@ def test_a_replica_killed_while_it_starts_is_not_ready_later() -> None:
     assert found["a"].first_token_s == 6.5
 
 
+def test_a_run_is_over_when_its_last_request_is_whatever_the_script_says_of_later() -> None:
+    spec = ReplicaSpec(models=("m",), limits=Limits())
+    found = simulate(
+        [job("a")],
+        [ServerSpec(id="r0", spec=spec, cost=Shared())],
+        Controller(load("routing", "round_robin"), load("queueing", "fcfs")),
+        load("batching", "split_fuse"),
+        surroundings=Surroundings(faults=parse_faults("at 1h kill r0")),
+    )
+    assert found.simulated_s == 3.0
+
+
 def test_without_a_replica_in_time_a_request_is_refused() -> None:
     found, _ = run("at 0.5s kill r0", [job("a")], replicas=1)
     assert (found["a"].status, found["a"].finished_s) == ("refused", 5.5)
