@@ -51,6 +51,8 @@ def run(
         raise ValueError(f"{url} is no URL of an engine; write it like http://127.0.0.1:8000")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; name a file in it")
     if from_log is not None:
         found, details = _recorded(from_log, replica, max_num_batched_tokens)
     else:
@@ -107,8 +109,8 @@ async def _live(
         say(f"measuring {served.id} at {url}, with sequences of up to {asked.context_tokens} tokens")
         with _counting() as progress:
             measured = await measure(client, asked, progress)
-    found = fitted(measured.samples, source=f"{served.id}, measured by its client")
-    return found, _details(measured, served.id)
+    details = _details(measured, served.id)
+    return fitted(measured.samples, source=f"{served.id}, measured by its client"), details
 
 
 def _context_tokens(served: Served, asked_for: int | None) -> int:

@@ -194,8 +194,8 @@ def test_what_cannot_begin_is_told_in_one_line(tmp_path: Path, words: tuple[str,
     assert len(said.stderr.strip().splitlines()) == 1
 
 
-def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(tmp_path: Path) -> None:
-    out = tmp_path / "missing" / "c.json"
-    said = _millrace("calibrate", "http://127.0.0.1:9", "--out", str(out))
-    assert said.returncode == 2
-    assert "there is no folder" in said.stderr
+def test_where_nothing_can_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    for out, hint in ((tmp_path / "missing" / "c.json", "there is no folder"), (tmp_path, "is a folder")):
+        said = _millrace("calibrate", "http://127.0.0.1:9", "--out", str(out))
+        assert said.returncode == 2
+        assert hint in said.stderr
