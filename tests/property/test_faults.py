@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from math import pi
 
 import pytest
@@ -13,8 +14,9 @@ from millrace.control import Controller, ControlSettings
 from millrace.control.log import replay
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.policies import load, names
-from millrace.simulate import Job, ServerSpec, Simulation, simulate
+from millrace.simulate import Job, ServerSpec, Sessions, Simulation, simulate
 from millrace.simulate.faults import Fault
+from millrace.simulate.sessions import Turn
 from millrace.simulate.world import Surroundings
 from tests.property.test_world import Affine, limits, workloads
 
@@ -38,8 +40,18 @@ def scripts(draw: st.DrawFn) -> tuple[Fault, ...]:
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
 
+def _talks(jobs: list[Job]) -> list[list[Turn]]:
+    """Conversations of up to three turns, thought over for a time at the end of which no step ends."""
+    talks = [jobs[n : n + 3] for n in range(0, len(jobs), 3)]
+    return [
+        [Turn(first), *(Turn(after, before.request.id, 0.1 + pi * 1e-5) for before, after in pairwise(talk))]
+        for talk in talks
+        for first in talk[:1]
+    ]
+
+
 def play(
-    jobs: list[Job], limit: Limits, names: tuple[str, str], way: Surroundings, **how: object
+    jobs: list[Job], limit: Limits, names: tuple[str, str], way: Surroundings, *, talk: bool, **how: object
 ) -> Simulation:
     spec = ReplicaSpec(models=("m",), limits=limit)
     fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine(), cold_start_s=0.3) for n in range(REPLICAS)]
@@ -47,8 +59,10 @@ def play(
     controller = Controller(
         load("routing", routing), load("queueing", "fcfs"), ControlSettings(max_hold_s=1.01)
     )
-    found = simulate(jobs, fleet, controller, load("batching", batching), surroundings=way, **how)  # type: ignore[arg-type]
-    assert Counter(o.id for o in found.outcomes) == Counter(j.request.id for j in jobs)
+    turns = Sessions(_talks(jobs)) if talk else jobs
+    found = simulate(turns, fleet, controller, load("batching", batching), surroundings=way, **how)  # type: ignore[arg-type]
+    ended, asked = Counter(o.id for o in found.outcomes), Counter(j.request.id for j in jobs)
+    assert ended <= asked if talk else ended == asked
     assert not controller.state.flights
     for replica in controller.state.replicas.values():
         assert (replica.waiting, replica.running, replica.queued_tokens) == (0, 0, 0)
@@ -63,6 +77,7 @@ def play(
     way_s=st.sampled_from([0.0, 0.003, 0.2]),
     faults=scripts(),
     scrape_s=st.sampled_from([None, 0.3 + pi * 1e-5]),
+    talk=st.booleans(),
 )
 def test_leaping_changes_nothing_when_replicas_die_and_come_back(
     *,
@@ -72,14 +87,16 @@ def test_leaping_changes_nothing_when_replicas_die_and_come_back(
     way_s: float,
     faults: tuple[Fault, ...],
     scrape_s: float | None,
+    talk: bool,
 ) -> None:
     way = Surroundings(to_engine_s=way_s, from_engine_s=way_s, faults=faults, scrape_s=scrape_s)
     log: list[bytes] = []
-    fast = play(jobs, limit, policies, way, log=log.append)
+    fast = play(jobs, limit, policies, way, talk=talk, log=log.append)
     assert replay(log).first_difference is None
-    slow = play(jobs, limit, policies, way, leaping=False)
+    slow = play(jobs, limit, policies, way, talk=talk, leaping=False)
     assert fast.simulated_s == pytest.approx(slow.simulated_s, abs=1e-9)
     leapt = {o.id: o for o in fast.outcomes}
+    assert leapt.keys() == {o.id for o in slow.outcomes}
     for oracle in slow.outcomes:
         outcome = leapt[oracle.id]
         assert (outcome.replica, outcome.status, outcome.cached_tokens, outcome.output_tokens) == (

@@ -45,7 +45,7 @@ def run(
     replicas: int = 2,
     cold_start_s: float = 0.0,
     ranks: int = 1,
-    **way: float,
+    **way: object,
 ) -> tuple[dict[str, Outcome], list[bytes]]:
     spec = ReplicaSpec(models=("m",), limits=Limits())
     fleet = [
@@ -198,3 +198,8 @@ def test_with_scrapes_phases_are_heard_at_the_next_one() -> None:
     assert [found[name].replica for name in "abc"] == ["r1", "r1", "r1"]
     assert phases(log, "r0")[:2] == ["ready", "gone"]
     assert any(b"replica_down" in line for line in log)
+
+
+def test_a_killed_engine_no_longer_slows_the_others_on_its_machine() -> None:
+    found, _ = run("at 1.5s kill r0", [job("a"), job("b", 10.0)], slowdowns=(1.0, 2.0))
+    assert (found["a"].status, found["b"].ttft_s) == ("failed", 1.0)
