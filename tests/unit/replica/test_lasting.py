@@ -88,3 +88,9 @@ def test_in_the_middle_of_a_run_sequences_hold_the_blocks_that_they_have_filled_
     assert replica.lasting(step) == 8
     # 10 tokens are computed, in 3 blocks of 4: the third iteration needs a fourth block, the seventh a fifth.
     assert [taken_blocks(step, count, 4) for count in range(2, 9)] == [0, 2, 2, 2, 2, 4, 4]
+
+
+def test_a_run_may_take_the_very_last_blocks() -> None:
+    # Both have 3 blocks of 4 tokens and need 2 more each: 10 in all.
+    assert next_lasts(begun((10, 9), (10, 9), kv_blocks=10)) == 8
+    assert next_lasts(begun((10, 9), (10, 9), kv_blocks=9)) < 8
