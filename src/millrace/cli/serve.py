@@ -44,6 +44,9 @@ def run(
     specs: Annotated[
         Path | None, typer.Option(help="JSON file: for a backend, what was bought (see docs/wire.md).")
     ] = None,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="Another name of a model, NAME=MODEL (repeatable).")
+    ] = None,
     event_log: Annotated[
         Path | None, typer.Option(help="Write every event and decision to this file.")
     ] = None,
@@ -61,9 +64,9 @@ def run(
         raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
     if demo:
         patience = _words(max_attempts=max_attempts, max_held=max_held, max_hold=max_hold, drain=drain)
-        options = (
-            _words(host=host, queueing=queueing, specs=specs, scrape=scrape, max_body=max_body) + patience
-        )
+        front = _words(host=host, queueing=queueing, specs=specs, scrape=scrape, max_body=max_body)
+        named = [word for name in alias or () for word in ("--alias", name)]
+        options = (*patience, *front, *named)
         gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=options)
         raise typer.Exit(_until_interrupted(_serve_demo(engines, gateway, drain)))
     settings = GatewaySettings(
@@ -71,6 +74,7 @@ def run(
         host=host,
         port=port,
         specs=_specs(specs),
+        aliases=_aliases(alias),
         event_log=event_log,
         scrape_s=scrape,
         drain_s=drain,
@@ -85,6 +89,14 @@ def _words(**options: object) -> list[str]:
         (f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value is not None
     ]
     return [word for pair in said for word in pair]
+
+
+def _aliases(named: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in named or ()]
+    for name, _, model in pairs:
+        if not name or not model:
+            raise ValueError(f"cannot read the alias {name!r}; write NAME=MODEL, such as gpt-4o-mini=demo")
+    return {name: model for name, _, model in pairs}
 
 
 def _specs(path: Path | None) -> dict[str, ReplicaSpec]:

@@ -7,6 +7,8 @@ from collections import deque
 from time import monotonic
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from millrace.core.event import Action, Arrived, Cancel, Cancelled, Dispatch, Event, Refuse, Reported, Ticked
 from millrace.core.prompt import InvalidRequestError, Kind, describe
 from millrace.gateway import errors
@@ -21,6 +23,7 @@ from millrace.gateway.metrics import Metrics
 from millrace.gateway.request import Incoming
 from millrace.gateway.routes import INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
+from millrace.gateway.splice import with_model
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 
@@ -135,6 +138,9 @@ class Gateway:
             fault = Fault(400, str(error), error.param)
             client.respond(errors.answer(fault, request_id.encode(), kind=kind, close=client.closing))
             return
+        if model := self.settings.aliases.get(asked.request.model):
+            asked = replace(asked, request=replace(asked.request, model=model))
+            wire = replace(wire, body=with_model(wire.body, model))
         exchange = Exchange(self, client, kind, asked, wire)
         self.exchanges[request_id] = client.current = exchange
         self.tell(Arrived(self.now_s(), asked.request))

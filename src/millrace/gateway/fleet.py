@@ -33,6 +33,7 @@ class Fleet:
     def __init__(self, settings: GatewaySettings) -> None:
         self.members: dict[str, Member] = {}
         self.catalogue: dict[str, dict[str, Any]] = {}
+        self._aliases = settings.aliases
         for text in settings.backends:
             backend = Backend.parse(text)
             engine = Engine(backend, connect_timeout_s=settings.connect_timeout_s)
@@ -55,4 +56,7 @@ class Fleet:
             for each in self.members.values()
             for card in each.cards
         }
+        for alias, model in self._aliases.items():
+            if model in self.catalogue:
+                self.catalogue[alias] = self.catalogue[model] | {"id": alias, "root": model}
         return news

@@ -63,7 +63,9 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
     `backends` are `[NAME=]http://HOST:PORT[/BASE]`; without a name a replica goes by `HOST:PORT`. `specs`
     says of a replica (by its name or its backend) what was bought, for policies that predict; the models it
-    serves are learned from the engine. `port` 0 takes any free one. Clients get `client_timeout_s` to send
+    serves are learned from the engine.
+    `aliases` are other names that clients may use, each for a served model. `port` 0 takes any free one.
+    Clients get `client_timeout_s` to send
     a head, or the next piece of a body, or to read what waits for them; engines get `first_byte_timeout_s`
     to begin an answer and `stall_timeout_s` between two pieces of it.
     """
@@ -72,6 +74,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     specs: dict[str, ReplicaSpec] = {}
+    aliases: dict[str, str] = {}
     max_body_bytes: int = 32 << 20
     drain_s: float = 30.0
     scrape_s: float = 1.0
@@ -92,6 +95,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
         if unknown := set(self.specs) - set(self.backends) - {backend.id for backend in parsed}:
             raise ValueError(
                 f"specs: {sorted(unknown)} name no replica; use the names or URLs of the backends"
+            )
+        if looped := sorted(set(self.aliases) & set(self.aliases.values())):
+            raise ValueError(
+                f"aliases: {looped} stand for models and for other names; name the served models"
             )
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; it must be between 0 and 65535")

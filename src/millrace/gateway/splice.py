@@ -1,4 +1,4 @@
-"""Asks an engine for a stream's usage by splicing bytes into the client's body, which is never re-encoded.
+"""Changes single fields of a client's body by splicing bytes: a stream's usage is asked for, a model renamed.
 
 Decoding and encoding a body again would reorder, round or drop what an engine might care about.
 """
@@ -31,6 +31,13 @@ def with_usage(body: bytes, *, stream_options: bool) -> bytes | None:
     assert span is not None
     value = body[span[0] : span[1]]
     return body[: span[0]] + _including_usage(value) + body[span[1] :]
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """Return the body, a valid JSON object that names a model, with this model's name in its place."""
+    span = _value_span(body, "model", body.index(b"{"))
+    assert span is not None
+    return body[: span[0]] + msgspec.json.encode(model) + body[span[1] :]
 
 
 def _including_usage(options: bytes) -> bytes:

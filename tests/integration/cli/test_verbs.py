@@ -120,6 +120,7 @@ BAD = [
     (("trace", "inspect", "no-such-file.csv"), "no-such-file.csv"),
     (("serve",), "--backend"),
     (("serve", "--backend", "ftp://engine:1"), "http://"),
+    (("serve", "--backend", "http://engine:1", "--alias", "short"), "NAME=MODEL"),
     (("engine", "--model", "/no/such/checkpoint"), "/no/such/checkpoint"),
     (("engine", "--batching", "splitfuse"), "split_fuse"),
     (("demo", "--routing", "nonsense"), "nonsense"),

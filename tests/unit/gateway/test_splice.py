@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.gateway.splice import SCAN_LIMIT_BYTES, with_usage
+from millrace.gateway.splice import SCAN_LIMIT_BYTES, with_model, with_usage
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,15 @@ def test_options_in_any_layout_are_found_and_nothing_else_is_touched(body: bytes
 def test_a_field_too_far_away_is_not_searched_for() -> None:
     body = b'{"a":"%b","stream_options":{}}' % (b"x" * SCAN_LIMIT_BYTES)
     assert with_usage(body, stream_options=True) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "renamed"),
+    [
+        (b'{"model":"a","x":{"model":"a"}}', b'{"model":"org/m","x":{"model":"a"}}'),
+        (b'{"x":"\\"model\\":1", "model" : "a" }', b'{"x":"\\"model\\":1", "model" : "org/m" }'),
+        (b'{"model":"a","model":"b"}', b'{"model":"a","model":"org/m"}'),
+    ],
+)
+def test_a_model_is_renamed_where_it_stands_and_nothing_else_is_touched(body: bytes, renamed: bytes) -> None:
+    assert with_model(body, "org/m") == renamed
