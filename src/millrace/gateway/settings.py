@@ -63,11 +63,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
     `backends` are `[NAME=]http://HOST:PORT[/BASE]`; without a name a replica goes by `HOST:PORT`. `specs`
     says of a replica (by its name or its backend) what was bought, for policies that predict; the models it
-    serves are learned from the engine.
-    `aliases` are other names that clients may use, each for a served model. `port` 0 takes any free one.
-    Clients get `client_timeout_s` to send
-    a head, or the next piece of a body, or to read what waits for them; engines get `first_byte_timeout_s`
-    to begin an answer and `stall_timeout_s` between two pieces of it.
+    serves are learned from the engine. `aliases` are other names that clients may use, each for a served
+    model. `port` 0 takes any free one. Clients get `client_timeout_s` to send a head, or the next piece of
+    a body, or to read what waits for them; engines get `first_byte_timeout_s` to begin an answer and
+    `stall_timeout_s` between two pieces of it.
     """
 
     backends: tuple[str, ...]
