@@ -74,7 +74,7 @@ async def test_a_killed_engine_costs_only_the_streams_it_had_begun(tmp_path: Pat
         assert {o.replica for o in again.outcomes} == {"one", "two"}
 
     replayed = replay((tmp_path / "events.jsonl").read_bytes().splitlines(keepends=True))
-    assert replayed.identical == replayed.actions > 40
+    assert replayed.identical == replayed.actions >= 40  # a request that had no first byte takes two
 
 
 def check_under_way(sent: Sent) -> None:
