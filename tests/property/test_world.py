@@ -55,8 +55,7 @@ limits = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(
+any_world = given(
     jobs=workloads(),
     limit=limits,
     count=st.integers(1, 3),
@@ -64,11 +63,20 @@ limits = st.builds(
     batching=st.sampled_from(names("batching")),
     way_s=st.sampled_from([0.0, 0.003]),
 )
+
+
+def fleet_of(count: int, limit: Limits) -> list[ServerSpec]:
+    """So many servers of one kind."""
+    spec = ReplicaSpec(models=("m",), limits=limit)
+    return [ServerSpec(id=f"r{n}", spec=spec, cost=Affine()) for n in range(count)]
+
+
+@settings(max_examples=60, deadline=None)
+@any_world
 def test_every_request_ends_once_and_the_log_replays(
     *, jobs: list[Job], limit: Limits, count: int, routing: str, batching: str, way_s: float
 ) -> None:
-    spec = ReplicaSpec(models=("m",), limits=limit)
-    fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine()) for n in range(count)]
+    fleet = fleet_of(count, limit)
     controller = Controller(
         load("routing", routing), load("queueing", "fcfs"), ControlSettings(max_hold_s=1.0)
     )
@@ -92,19 +100,11 @@ def test_every_request_ends_once_and_the_log_replays(
 
 
 @settings(max_examples=150)
-@given(
-    jobs=workloads(),
-    limit=limits,
-    count=st.integers(1, 3),
-    routing=st.sampled_from(names("routing")),
-    batching=st.sampled_from(names("batching")),
-    way_s=st.sampled_from([0.0, 0.003]),
-)
+@any_world
 def test_leaping_changes_nothing_but_the_time_it_takes(
     *, jobs: list[Job], limit: Limits, count: int, routing: str, batching: str, way_s: float
 ) -> None:
-    spec = ReplicaSpec(models=("m",), limits=limit)
-    fleet = [ServerSpec(id=f"r{n}", spec=spec, cost=Affine()) for n in range(count)]
+    fleet = fleet_of(count, limit)
     way = Surroundings(to_engine_s=way_s, from_engine_s=way_s)
     found = [
         simulate(
