@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from millrace.bench.demo.settings import DemoSettings
 from millrace.cli.options import names_of, slo_of
@@ -17,10 +17,10 @@ from millrace.cli.output import (
     EXIT_FAILED,
     EXIT_UNREACHABLE,
     CommandError,
+    counting_bar,
     put_json,
     put_table,
     say,
-    stderr,
 )
 from millrace.core.outcome import Measured, Outcome
 from millrace.launch import LaunchError
@@ -104,6 +104,5 @@ class _Told:
 
 @contextmanager
 def _telling() -> Iterator[_Told]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
+    with counting_bar() as bar:
         yield _Told(bar)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -14,6 +15,12 @@ EXIT_UNREACHABLE = 3
 EXIT_INTERRUPTED = 130
 
 stderr = Console(stderr=True, highlight=False)
+
+
+def counting_bar(*, transient: bool = False) -> Progress:
+    """A progress bar on stderr that counts; silent where nobody sees it. `transient` leaves no trace."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=stderr, transient=transient, disable=not stderr.is_terminal)
 
 
 class CommandError(Exception):

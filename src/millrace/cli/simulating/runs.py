@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
-from millrace.cli.output import stderr
+from millrace.cli.output import counting_bar
 from millrace.cli.simulating.scenario import Scenario, Task, carry_out
 from millrace.core.outcome import Outcome
 from millrace.simulate import Simulation
@@ -51,7 +51,7 @@ def tasks_of(
 
 def run_all(tasks: Sequence[Task], *, processes: int) -> list[Ran]:
     """Carry out the tasks; a bar shows requests of each, or runs if there are several processes."""
-    with _bar() as bar:
+    with counting_bar(transient=True) as bar:
         if processes == 1:
             return [Ran(task, _watched(bar, task)) for task in tasks]
         count = bar.add_task("runs", total=len(tasks))
@@ -70,11 +70,6 @@ def named(path: Path | None, name: str | None) -> Path | None:
 def _watched(bar: Progress, task: Task) -> Simulation:
     count = bar.add_task(task.policy, total=len(task.scenario.records))
     return carry_out(task, partial(_advance, bar, count))
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def _advance(bar: Progress, task: TaskID, _: Outcome) -> None:
