@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 export TORCH PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check clean
+.PHONY: help demo serve test check pythons clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## Run every test, with full branch coverage of the pure half
 
 check: $(VENV)/.dev ## Check style, types, layers, sizes and docs.
 	@$(RUN) scripts/check.py
+
+pythons: $(VENV)/.dev ## Compare event logs, byte for byte, between the Pythons found here (PYTHONS names them).
+	@$(RUN) scripts/pythons.py $(PYTHONS)
 
 clean: ## Remove what tools left behind; .venv stays.
 	@rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
