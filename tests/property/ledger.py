@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from math import inf
 
-from millrace.control import Controller, ControlSettings
+from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.event import (
     Action,
     Arrived,
@@ -35,6 +35,7 @@ class Open:
     started: bool = False
     charged_tokens: int = 0
     ends: type[Action] | None = None  # the action that must end it now
+    poor: bool = False  # it must end because too much was tried again already
 
 
 @dataclass
@@ -49,16 +50,19 @@ class Member:
 class Ledger:
     """Raises AssertionError as soon as an action makes no sense after the events before it."""
 
-    def __init__(self, settings: ControlSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: ControlSettings, budget: RetryBudget) -> None:
+        self.settings, self.budget = settings, budget
         self.open: dict[str, Open] = {}
         self.members: dict[str, Member] = {}
+        self.retries = inf  # those that may still be made
+        self.last_retry_s = 0.0
 
     def note(self, event: Event) -> None:
         """Write down what happened."""
         if isinstance(event, Arrived):
             assert event.request.id not in self.open
             self.open[event.request.id] = Open(event.request, self._expires_s(event.request, event.now_s))
+            self.retries += self.budget.ratio
         elif isinstance(event, Reported):
             self._report(event)
         elif isinstance(event, Started | Finished | Failed | Cancelled):
@@ -103,6 +107,15 @@ class Ledger:
             del self.open[asked.request.id]
         elif not event.retryable or asked.attempts == self.settings.max_attempts:
             asked.ends = Refuse
+        elif not self._spend(event.now_s):
+            asked.ends, asked.poor = Refuse, True
+
+    def _spend(self, now_s: float) -> bool:
+        most = self.budget.reserve + self.budget.ratio * len(self.open)
+        self.retries = min(most, self.retries + self.budget.floor_per_s * (now_s - self.last_retry_s))
+        self.last_retry_s = now_s
+        self.retries -= (allowed := self.retries >= 1)
+        return allowed
 
     def perform(self, action: Action, now_s: float) -> None:
         """Write down what is to be done, if it may be done."""
@@ -138,13 +151,16 @@ class Ledger:
         match action.status:
             case 404:
                 assert all(m.models and model not in m.models for m in self.members.values())
+                self.retries -= self.budget.ratio
             case 429:
                 assert len(self.held(model)) >= self.settings.max_held
                 assert action.retry_after_s is not None
+                self.retries -= self.budget.ratio
             case 502:
                 assert asked.ends is Refuse
+                assert not asked.poor
             case 503:
-                assert asked.expires_s <= now_s or "not today" in action.why
+                assert asked.poor or asked.expires_s <= now_s or "not today" in action.why
             case 504:
                 assert asked.request.deadline_s is not None
                 assert asked.request.deadline_s <= now_s

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from millrace.control import Controller, ControlSettings
+from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.control.log import entry, header, replay
 from millrace.core.event import (
     Action,
@@ -29,7 +29,8 @@ from millrace.testing import fakes
 from tests.property.ledger import Ledger
 
 MOODY = "tests.property.moody:Moody"
-SETTINGS = ControlSettings(max_attempts=3, max_held=3, max_hold_s=5.0)
+BUDGET = RetryBudget(ratio=0.25, reserve=2, floor_per_s=0.125)
+SETTINGS = ControlSettings(max_attempts=3, max_held=3, max_hold_s=5.0, retry_budget=BUDGET)
 SPECS = (
     ReplicaSpec(models=("m",)),
     ReplicaSpec(models=("m",), prefill_tokens_per_s=100.0, decode_step_s=0.5),
@@ -50,7 +51,7 @@ class Fleet(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.controller = Controller(load("routing", self.routing), load("queueing", "fcfs"), SETTINGS)
-        self.ledger = Ledger(SETTINGS)
+        self.ledger = Ledger(SETTINGS, BUDGET)
         self.log = [header(self.controller)]
         self.now_s, self.arrived = 0.0, 0
         self.tell(Reported(0.0, "a", "ready", SPECS[0]))

@@ -3,7 +3,8 @@
 The gateway feeds it what happened and performs what it answers; so does the simulator.
 """
 
+from millrace.control.budget import RetryBudget
 from millrace.control.controller import Controller
 from millrace.control.settings import ControlSettings
 
-__all__ = ["ControlSettings", "Controller"]
+__all__ = ["ControlSettings", "Controller", "RetryBudget"]

@@ -7,6 +7,9 @@ from heapq import heappop, heappush
 from math import inf
 from typing import assert_never
 
+from msgspec import UNSET
+
+from millrace.control.budget import Purse
 from millrace.control.flight import Flight
 from millrace.control.settings import ControlSettings
 from millrace.control.state import State
@@ -49,6 +52,8 @@ class Controller:
         self.queueing = queueing
         self.settings = settings or ControlSettings()
         self.state = State(self.settings)
+        budget = self.settings.retry_budget
+        self._purse = None if budget is UNSET else Purse(budget)
         self._expiries: list[tuple[float, str]] = []
 
     def on(self, event: Event) -> list[Action]:
@@ -117,14 +122,25 @@ class Controller:
         replica = self.state.land(flight)
         if event.replica_down:
             self.state.lose(replica)
-        if not flight.started and event.retryable and flight.attempts < self.settings.max_attempts:
+        if flight.started:
+            self.state.forget(flight)
+        elif not event.retryable or flight.attempts >= self.settings.max_attempts:
+            self.state.forget(flight)
+            yield Refuse(event.request_id, f"no replica could answer: {event.why}", 502)
+        elif not self._may_try_again(event.now_s):
+            self.state.forget(flight)
+            why = f"no replica could answer: {event.why}; too much was tried again already"
+            yield Refuse(event.request_id, why, 503, self._retry_after_s(flight.request, event.now_s))
+        else:
             flight.tried |= {replica}
             yield from self._hold(flight, event.now_s)
-        else:
-            self.state.forget(flight)
-            if not flight.started:
-                yield Refuse(event.request_id, f"no replica could answer: {event.why}", 502)
         yield from self._place_on(replica, event.now_s)
+
+    def _may_try_again(self, now_s: float) -> bool:
+        state = self.state
+        return self._purse is None or self._purse.take(
+            now_s, arrivals=state.arrivals, in_flight=len(state.flights)
+        )
 
     def _cancel(self, event: Cancelled) -> Iterator[Action]:
         flight = self.state.flights.get(event.request_id)

@@ -24,7 +24,7 @@ class State:
         self.flights: dict[str, Flight] = {}
         self.held: dict[str, OrderedDict[str, Flight]] = {}
         self.routed: dict[str, int] = {}
-        self._arrivals = 0
+        self.arrivals = 0
         self._views: tuple[ReplicaView, ...] = ()
         self._prefixes: dict[str, SentPrefixes] = {}
         self._finishes: dict[str, deque[float]] = {}
@@ -61,8 +61,8 @@ class State:
 
     def admit(self, request: Request) -> Flight:
         """Note that a request arrived and was not turned away."""
-        flight = Flight(request, self._arrivals)
-        self._arrivals += 1
+        flight = Flight(request, self.arrivals)
+        self.arrivals += 1
         self.flights[request.id] = flight
         return flight
 
