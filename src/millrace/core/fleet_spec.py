@@ -27,6 +27,8 @@ OPTIONS = (
     "tp",
     "price",
     "preset",
+    "cold_start",
+    "load_bandwidth",
     "prefix_caching",
     "max_num_seqs",
     "max_num_batched_tokens",
@@ -35,12 +37,20 @@ OPTIONS = (
     "kv_blocks",
 )
 
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0}
+_UNITS_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
+
 T = TypeVar("T")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _GROUP = re.compile(r"(?:(\d+)\s*x\s*)?(?!\d+x?\s)([^\s=]+)\s+([^\s=]+)((?:\s+\S+)*)")
 
 
 class FleetGroup(Struct, frozen=True, kw_only=True):
-    """`count` equal replicas of `tensor_parallel` devices; `price_per_h` is in dollars for one device."""
+    """`count` equal replicas of `tensor_parallel` devices; `price_per_h` is in dollars for one device.
+
+    A replica that starts is ready after `cold_start_s`, or when it has read its weights at
+    `load_bytes_per_s`; None is not said here.
+    """
 
     count: int
     device: DeviceSpec
@@ -48,6 +58,8 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     tensor_parallel: int
     limits: Limits
     price_per_h: float | None
+    cold_start_s: float | None = None
+    load_bytes_per_s: float | None = None
 
     @property
     def roofline(self) -> Roofline:
@@ -75,12 +87,22 @@ def parse_fleet(
     """Read groups of `COUNTx DEVICE MODEL [OPTION=VALUE ...]`, separated by `,` or `+`.
 
     Options are tp (devices per replica), price (dollars an hour for one device), preset (an engine whose
-    defaults hold where no option says otherwise, like vllm-0.19), prefix_caching (on or off) and vLLM's own
-    max_num_seqs, max_num_batched_tokens, max_model_len, block_size and kv_blocks; without kv_blocks, as many
-    are taken as fit, and without max_model_len the model's own up to 8,192.
+    defaults hold where no option says otherwise, like vllm-0.19), cold_start (until a replica that starts is
+    ready, like 45s), load_bandwidth (at which it reads its weights, like 5GB/s; a cold_start wins),
+    prefix_caching (on or off) and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len, block_size
+    and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the model's own up
+    to 8,192.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
+
+
+def bytes_per_s(text: str) -> float:
+    """Read a bandwidth like `5GB/s` or `800MiB/s`. Raises ValueError if it cannot be read or is 0."""
+    found = _QUANTITY.fullmatch(text.strip().removesuffix("/s"))
+    if not found or found[2] not in _UNITS_BYTES or not float(found[1]):
+        raise ValueError(f"cannot read the bandwidth {text!r}; write bytes a second above 0, like 5GB/s")
+    return float(found[1]) * _UNITS_BYTES[found[2]]
 
 
 def members(groups: Sequence[FleetGroup]) -> list[tuple[str, FleetGroup]]:
@@ -114,6 +136,8 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
         tensor_parallel=tensor_parallel,
         limits=_limits(options, model, device, tensor_parallel),
         price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
+        cold_start_s=_seconds(options["cold_start"]) if "cold_start" in options else None,
+        load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
     )
 
 
@@ -168,6 +192,13 @@ def _dollars(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         raise ValueError(f"price is {text!r}; write dollars an hour for one device, like 2.5")
     return float(text)
+
+
+def _seconds(text: str) -> float:
+    found = _QUANTITY.fullmatch(text)
+    if not found or found[2] not in _UNITS_S:
+        raise ValueError(f"cold_start is {text!r}; write a number with a unit, like 45s or 2m")
+    return float(found[1]) * _UNITS_S[found[2]]
 
 
 def _prefill_tokens_per_s(cost: CostModel, limits: Limits) -> float:

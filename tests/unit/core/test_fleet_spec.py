@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from millrace.core.catalogue import DEVICES, MODELS, device, model
 from millrace.core.cost import Linear, StepShape
-from millrace.core.fleet_spec import expand, members, parse_fleet
+from millrace.core.fleet_spec import bytes_per_s, expand, members, parse_fleet
 from millrace.core.memory import kv_blocks
 from millrace.core.replica import Limits
 
@@ -37,6 +37,20 @@ def test_options_are_vllms_own() -> None:
     )
     assert (group.tensor_parallel, group.price_per_h) == (4, 2.5)
     assert group.replica_spec().price_per_h == 10.0
+
+
+def test_a_group_may_say_how_long_its_replicas_take_to_start() -> None:
+    said, computed, nothing = parse_fleet(
+        "h100 demo cold_start=1.5m, h100 demo load_bandwidth=5GB/s, h100 demo"
+    )
+    assert (said.cold_start_s, said.load_bytes_per_s) == (90.0, None)
+    assert (computed.cold_start_s, computed.load_bytes_per_s) == (None, 5e9)
+    assert (nothing.cold_start_s, nothing.load_bytes_per_s) == (None, None)
+
+
+@pytest.mark.parametrize(("text", "found"), [("5GB/s", 5e9), ("1.5 GiB/s", 1.5 * 2**30), ("800MB", 8e8)])
+def test_bandwidths_are_written_with_their_unit(text: str, found: float) -> None:
+    assert bytes_per_s(text) == found
 
 
 def test_a_model_made_for_short_contexts_gets_no_longer_ones() -> None:
@@ -93,6 +107,11 @@ def test_callers_may_bring_models_and_devices_of_their_own() -> None:
         ("h100 demo tp=3", "tensor_parallel is 3; it must divide the 4 heads of demo"),
         ("cpu demo tp=2", "a cpu has no link to another: set it to 1"),
         ("h100 demo price=cheap", "price is 'cheap'; write dollars an hour"),
+        ("h100 demo cold_start=45", "cold_start is '45'; write a number with a unit, like 45s"),
+        ("h100 demo cold_start=4d", "cold_start is '4d'; write a number with a unit"),
+        ("h100 demo load_bandwidth=fast", "cannot read the bandwidth 'fast'; write bytes a second"),
+        ("h100 demo load_bandwidth=5Gb/s", "cannot read the bandwidth '5Gb/s'"),
+        ("h100 demo load_bandwidth=0GB/s", "cannot read the bandwidth '0GB/s'; write .* above 0"),
         ("h100 demo prefix_caching=maybe", "prefix_caching is 'maybe'; write on or off"),
         ("rtx-4090 llama-3-70b", "llama-3-70b does not fit on 1x rtx-4090"),
     ],

@@ -83,17 +83,31 @@ def test_scripts_are_read_from_lines_and_semicolons_and_put_in_order() -> None:
     assert parse_faults("") == ()
 
 
+def test_the_time_may_come_last_and_lines_may_be_json() -> None:
+    script = 'start r3 at 3m; kill gpu-3 at 120s # gone\n{"at_s": 1, "deed": "drain", "replica": "r;1"}\n'
+    assert parse_faults(script) == (
+        Fault(1.0, "drain", "r;1"),
+        Fault(120.0, "kill", "gpu-3"),
+        Fault(180.0, "start", "r3"),
+    )
+
+
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
         (
             "at 1s kill r0\nkill r1",
-            "line 2: cannot read the fault 'kill r1'; write it like 'at 120s kill r3'",
+            "line 2: cannot read the fault 'kill r1'; write it like 'kill r3 at 120s'",
         ),
         ("at 1s kill", "line 1: cannot read"),
         ("at 1s kil r0", "line 1: unknown fault 'kil'; did you mean 'kill'"),
         ("at 1d kill r0", "line 1: unknown unit of time 'd'"),
         ("at 5 kill r0", "line 1: unknown unit of time ''"),
+        ("kill r0 at 1d", "line 1: unknown unit of time 'd'"),
+        ('{"at_s": 1, "deed": "kil", "replica": "r0"}', "line 1: Invalid enum value 'kil'.*; write it like"),
+        ('\n{"at_s": 1, "deed": "kill"}', "line 2: .*missing required field `replica`"),
+        ('{"at_s": 1, "deed": "kill", "replica": "r0", "for": 3}', "line 1: .*unknown field `for`"),
+        ('{"at_s": -1, "deed": "kill", "replica": "r0"}', "line 1: at_s is -1.0; it must not be negative"),
     ],
 )
 def test_a_script_that_cannot_be_read_is_refused_with_its_line(script: str, problem: str) -> None:

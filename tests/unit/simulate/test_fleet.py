@@ -21,6 +21,17 @@ def test_a_cold_start_is_the_time_its_weights_take() -> None:
     assert servers([group])[0].cold_start_s == 0.0
 
 
+def test_what_a_group_says_of_its_cold_start_wins_and_seconds_win_over_a_bandwidth() -> None:
+    groups = parse_fleet(
+        "h100 llama-3-8b cold_start=45s load_bandwidth=1GB/s, h100 llama-3-8b load_bandwidth=4GB/s, "
+        "h100 llama-3-8b, cpu demo cold_start=0s"
+    )
+    weights = groups[0].model.weight_bytes
+    found = servers(groups, cold_start_s=9.0, load_bytes_per_s=2e9)
+    assert [server.cold_start_s for server in found] == [45.0, weights / 4e9, 9.0, 0.0]
+    assert servers(groups, load_bytes_per_s=2e9)[2].cold_start_s == weights / 2e9
+
+
 @pytest.mark.parametrize("routing", ["round_robin", "least_work", "prefix_affinity", "two_choices"])
 def test_each_request_goes_to_a_replica_of_its_model(routing: str) -> None:
     models = ["llama-3-8b", "qwen3-8b", None, "gpt-9", "small"]
