@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from math import inf
 
+from msgspec import UNSET
+
 from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.event import (
     Action,
@@ -29,6 +31,8 @@ class Open:
     """A request between its arrival and its end."""
 
     request: Request
+    model: str
+    allowed: int
     expires_s: float
     replica: str | None = None
     attempts: int = 0
@@ -36,6 +40,12 @@ class Open:
     charged_tokens: int = 0
     ends: type[Action] | None = None  # the action that must end it now
     poor: bool = False  # it must end because too much was tried again already
+
+
+def models_of(request: Request, first: str) -> list[str]:
+    """The models a request may be for, from this one on."""
+    models = [request.model, *request.fallbacks]
+    return models[models.index(first) :]
 
 
 @dataclass
@@ -61,7 +71,8 @@ class Ledger:
         """Write down what happened."""
         if isinstance(event, Arrived):
             assert event.request.id not in self.open
-            self.open[event.request.id] = Open(event.request, self._expires_s(event.request, event.now_s))
+            asked, expires_s = event.request, self._expires_s(event.request, event.now_s)
+            self.open[asked.id] = Open(asked, asked.model, self.settings.max_attempts, expires_s)
             self.retries += self.budget.ratio
         elif isinstance(event, Reported):
             self._report(event)
@@ -101,11 +112,12 @@ class Ledger:
         if event.replica_down:
             self.members[asked.replica].phase = "gone"
             self.members[asked.replica].blocks.clear()
+        elsewhere = any(self._takes(model) for model in models_of(asked.request, asked.model)[1:])
         asked.replica = None
         asked.expires_s = self._expires_s(asked.request, event.now_s)
         if asked.started:
             del self.open[asked.request.id]
-        elif not event.retryable or asked.attempts == self.settings.max_attempts:
+        elif not event.retryable or (asked.attempts == asked.allowed and not elsewhere):
             asked.ends = Refuse
         elif not self._spend(event.now_s):
             asked.ends, asked.poor = Refuse, True
@@ -116,6 +128,19 @@ class Ledger:
         self.last_retry_s = now_s
         self.retries -= (allowed := self.retries >= 1)
         return allowed
+
+    def _takes(self, model: str) -> bool:
+        ready = any(m.phase == "ready" and model in m.models for m in self.members.values())
+        return ready and len(self.held(model)) < self.settings.max_held
+
+    def follow(self, controller: Controller, now_s: float) -> None:
+        """Write down for which model each request is now; none turns back to one it was for before."""
+        for name, flight in controller.state.flights.items():
+            asked, model = self.open[name], flight.request.model
+            if model != asked.model:
+                assert model in models_of(asked.request, asked.model)
+                asked.model, asked.allowed = model, asked.attempts + self.settings.max_attempts
+                asked.expires_s = self._expires_s(asked.request, now_s)
 
     def perform(self, action: Action, now_s: float) -> None:
         """Write down what is to be done, if it may be done."""
@@ -135,25 +160,26 @@ class Ledger:
     def _dispatch(self, asked: Open, action: Dispatch, now_s: float) -> None:
         member = self.members[action.replica]
         assert member.phase == "ready"
-        assert asked.request.model in member.models
+        assert asked.model in member.models
+        assert action.model == (UNSET if asked.model == asked.request.model else asked.model)
         assert asked.replica is None
         assert not asked.started
         assert now_s <= asked.expires_s
         asked.attempts += 1
-        assert action.attempt == asked.attempts <= self.settings.max_attempts
+        assert action.attempt == asked.attempts <= asked.allowed
         asked.replica = action.replica
         known = sum(1 for _ in takewhile(member.blocks.__contains__, asked.request.blocks))
         asked.charged_tokens = max(0, asked.request.prompt_tokens - known * asked.request.block_tokens)
         member.blocks.update(asked.request.blocks)
 
     def _refuse(self, asked: Open, action: Refuse, now_s: float) -> None:
-        model = asked.request.model
+        models = models_of(asked.request, asked.model)
         match action.status:
             case 404:
-                assert all(m.models and model not in m.models for m in self.members.values())
+                assert all(m.models and not {*models} & {*m.models} for m in self.members.values())
                 self.retries -= self.budget.ratio
             case 429:
-                assert len(self.held(model)) >= self.settings.max_held
+                assert any(len(self.held(model)) >= self.settings.max_held for model in models)
                 assert action.retry_after_s is not None
                 self.retries -= self.budget.ratio
             case 502:
@@ -166,9 +192,13 @@ class Ledger:
                 assert asked.request.deadline_s <= now_s
         assert action.retry_after_s is None or 1.0 <= action.retry_after_s <= 120.0
 
+    def models(self) -> dict[str, str]:
+        """Return for which model each request is now."""
+        return {name: asked.model for name, asked in self.open.items()}
+
     def held(self, model: str) -> list[str]:
         """Return the requests for a model that nobody works on, in the order of their arrival."""
-        return [q for q, o in self.open.items() if o.replica is None and o.request.model == model]
+        return [q for q, o in self.open.items() if o.replica is None and o.model == model]
 
     def next_expiry_s(self) -> float | None:
         """Return when the first of the held requests expires."""
@@ -179,7 +209,7 @@ class Ledger:
         state = controller.state
         assert state.flights.keys() == self.open.keys()
         assert all(asked.ends is None for asked in self.open.values())
-        for model in {o.request.model for o in self.open.values()} | state.held.keys():
+        for model in {o.model for o in self.open.values()} | state.held.keys():
             assert list(state.held.get(model, ())) == self.held(model)
             fresh = [q for q in self.held(model) if not self.open[q].attempts]
             assert len(fresh) <= self.settings.max_held
@@ -202,7 +232,7 @@ class Ledger:
         """Assert that whoever is held has no ready replica, as policies that never hold by choice promise."""
         for asked in self.open.values():
             for member in self.members.values():
-                able = member.phase == "ready" and asked.request.model in member.models
+                able = member.phase == "ready" and asked.model in member.models
                 assert asked.replica is not None or not able
 
     def _expires_s(self, request: Request, now_s: float) -> float:

@@ -18,7 +18,6 @@ from millrace.core.event import (
     Event,
     Failed,
     Finished,
-    Refuse,
     Reported,
     Started,
     Ticked,
@@ -35,6 +34,8 @@ SPECS = (
     ReplicaSpec(models=("m",)),
     ReplicaSpec(models=("m",), prefill_tokens_per_s=100.0, decode_step_s=0.5),
     ReplicaSpec(models=("m", "n"), prefill_tokens_per_s=1000.0),
+    ReplicaSpec(models=("n", "o")),
+    ReplicaSpec(models=("o", "p")),
     ReplicaSpec(models=()),
 )
 
@@ -60,6 +61,7 @@ class Fleet(RuleBasedStateMachine):
         actions = self.controller.on(event)
         self.log.append(entry(event, actions))
         self.ledger.note(event)
+        self.ledger.follow(self.controller, event.now_s)
         for action in actions:
             self.ledger.perform(action, event.now_s)
         self.ledger.agree(self.controller, event.now_s)
@@ -74,6 +76,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(
         step_s=steps_s,
         model=st.sampled_from(["m", "m", "m", "n", "absent"]),
+        fallbacks=st.sampled_from([(), (), ("o",), ("o", "p"), ("absent too", "p")]),
         blocks=blocks,
         prompt_tokens=st.integers(1, 100),
         patience_s=st.sampled_from([None, None, -1.0, 0.0, 2.0, 20.0]),
@@ -113,13 +116,15 @@ class Fleet(RuleBasedStateMachine):
 
     @precondition(lambda self: self.controller.next_deadline_s() is not None)
     @rule()
-    def wait_until_somebody_is_refused(self) -> None:
+    def wait_until_somebody_is_refused_or_turns_to_a_fallback(self) -> None:
         due_s = self.controller.next_deadline_s()
         assert due_s is not None
         just_before_s = (self.now_s + due_s) / 2
         assert self.tell(Ticked(just_before_s)) == []
         self.now_s = due_s
-        assert any(isinstance(action, Refuse) for action in self.tell(Ticked(due_s)))
+        before = self.ledger.models()
+        self.tell(Ticked(due_s))
+        assert self.ledger.models() != before
 
     def any_request(self, which: int) -> str:
         """Mostly one in flight, sometimes one that ended long ago or never arrived."""

@@ -93,12 +93,16 @@ class Controller:
         request, state = event.request, self.state
         if request.id in state.flights:
             raise ValueError(f"request id {request.id!r} is in flight already; ids must be unique")
+        if request.fallbacks:
+            request = self._first_choice(request)
         if not state.serves(request.model):
             yield Refuse(request.id, f"the model {request.model!r} does not exist", 404)
         elif len(state.held.get(request.model, ())) >= self.settings.max_held:
             yield Refuse(request.id, "the queue is full", 429, self._retry_after_s(request, event.now_s))
         else:
-            yield from self._hold(state.admit(request), event.now_s)
+            flight = state.admit(event.request)
+            flight.request = request
+            yield from self._hold(flight, event.now_s)
 
     def _start(self, event: Started) -> Iterable[Action]:
         flight = self._sent(event.request_id)
@@ -124,7 +128,7 @@ class Controller:
             self.state.lose(replica)
         if flight.started:
             self.state.forget(flight)
-        elif not event.retryable or flight.attempts >= self.settings.max_attempts:
+        elif not event.retryable or (flight.attempts >= flight.allowed and not self._fall_back(flight)):
             self.state.forget(flight)
             yield Refuse(event.request_id, f"no replica could answer: {event.why}", 502)
         elif not self._may_try_again(event.now_s):
@@ -133,6 +137,8 @@ class Controller:
             yield Refuse(event.request_id, why, 503, self._retry_after_s(flight.request, event.now_s))
         else:
             flight.tried |= {replica}
+            if flight.request.fallbacks and not self.state.takes(flight.request.model):
+                self._fall_back(flight)
             yield from self._hold(flight, event.now_s)
         yield from self._place_on(replica, event.now_s)
 
@@ -141,6 +147,23 @@ class Controller:
         return self._purse is None or self._purse.take(
             now_s, arrivals=state.arrivals, in_flight=len(state.flights)
         )
+
+    def _first_choice(self, request: Request) -> Request:
+        """Return the request as it is for the first of its models that takes it, else for one that exists."""
+        if self.state.takes(request.model):
+            return request
+        choices = [request, *request.alternatives()]
+        taken = (choice for choice in choices if self.state.takes(choice.model))
+        known = (choice for choice in choices if self.state.serves(choice.model))
+        return next(taken, None) or next(known, request)
+
+    def _fall_back(self, flight: Flight) -> bool:
+        """Turn to the next fallback that takes the request, if there is one."""
+        for choice in flight.request.alternatives():
+            if self.state.takes(choice.model):
+                self.state.turn(flight, choice)
+                return True
+        return False
 
     def _cancel(self, event: Cancelled) -> Iterator[Action]:
         flight = self.state.flights.get(event.request_id)
@@ -181,7 +204,7 @@ class Controller:
                 return
             flight = queue[chosen.id]
             if flight.expires_s < now_s:
-                yield self._expired(flight, now_s)
+                yield from self._expired(flight, now_s)
                 continue
             if flight.tried:
                 view = self.state.view(now_s, model, flight.tried)
@@ -189,8 +212,12 @@ class Controller:
                 case Route(replica):
                     yield self._launch(flight, replica)
                 case Reject(why, status):
-                    self._drop(flight)
-                    yield Refuse(chosen.id, why, status)
+                    self.state.unhold(flight)
+                    if self._fall_back(flight):
+                        yield from self._hold(flight, now_s)
+                    else:
+                        self.state.forget(flight)
+                        yield Refuse(chosen.id, why, status)
                 case Hold():
                     return
                 case _:
@@ -204,21 +231,29 @@ class Controller:
             )
         self.state.unhold(flight)
         self.state.launch(flight, replica)
-        return Dispatch(request.id, replica, flight.attempts)
+        model = UNSET if request.model == flight.model else request.model
+        return Dispatch(request.id, replica, flight.attempts, model)
 
     def _expire(self, now_s: float) -> Iterator[Action]:
         while (due_s := self.next_deadline_s()) is not None and due_s <= now_s:
             flight = self.state.flights[heappop(self._expiries)[1]]
-            yield self._expired(flight, now_s)
-            yield from self._place(flight.request.model, now_s)
+            model = flight.request.model
+            yield from self._expired(flight, now_s)
+            yield from self._place(model, now_s)
 
-    def _expired(self, flight: Flight, now_s: float) -> Refuse:
-        self._drop(flight)
+    def _expired(self, flight: Flight, now_s: float) -> Iterator[Action]:
+        self.state.unhold(flight)
         request = flight.request
-        if request.deadline_s is not None and request.deadline_s <= now_s:
-            return Refuse(request.id, "the request's deadline passed while it waited", 504)
-        retry_after_s = self._retry_after_s(request, now_s)
-        return Refuse(request.id, "no replica became free in time", 503, retry_after_s)
+        late = request.deadline_s is not None and request.deadline_s <= now_s
+        if not late and self._fall_back(flight):
+            yield from self._hold(flight, now_s)
+            return
+        self.state.forget(flight)
+        if late:
+            yield Refuse(request.id, "the request's deadline passed while it waited", 504)
+        else:
+            retry_after_s = self._retry_after_s(request, now_s)
+            yield Refuse(request.id, "no replica became free in time", 503, retry_after_s)
 
     def _retry_after_s(self, request: Request, now_s: float) -> float:
         low_s, high_s = RETRY_AFTER_S

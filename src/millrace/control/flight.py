@@ -12,12 +12,16 @@ from millrace.core.request import Request
 class Flight:
     """From arrival to its one end: held (no `replica`), sent, then started.
 
+    `request` is as it arrived, or as it is for the fallback it turned to; `model` is the one asked for.
     `number` is its place in the order of arrival; `expires_s` is when holding it any longer is pointless;
-    `queued_tokens` is what it was charged to the replica's queue; `tried` are the replicas it failed on.
+    `queued_tokens` is what it was charged to the replica's queue; `tried` are the replicas it failed on,
+    and with as many `attempts` as are `allowed` its model is given up.
     """
 
     request: Request
     number: int
+    model: str
+    allowed: int
     expires_s: float = inf
     replica: str | None = None
     attempts: int = 0

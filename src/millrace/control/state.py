@@ -59,12 +59,21 @@ class State:
         """Whether any replica, in whatever phase, answers to this name or has not said what it answers to."""
         return any(model in r.spec.models or not r.spec.models for r in self._views)
 
+    def takes(self, model: str) -> bool:
+        """Whether a request for this model can be sent to a ready replica, or wait for one not to be busy."""
+        ready = any(r.phase == "ready" and model in r.spec.models for r in self._views)
+        return ready and len(self.held.get(model, ())) < self.settings.max_held
+
     def admit(self, request: Request) -> Flight:
         """Note that a request arrived and was not turned away."""
-        flight = Flight(request, self.arrivals)
+        flight = Flight(request, self.arrivals, request.model, self.settings.max_attempts)
         self.arrivals += 1
         self.flights[request.id] = flight
         return flight
+
+    def turn(self, flight: Flight, request: Request) -> None:
+        """Note that a request is now for one of its fallbacks, which is tried as often as the first was."""
+        flight.request, flight.allowed = request, flight.attempts + self.settings.max_attempts
 
     def forget(self, flight: Flight) -> None:
         """Note that a request ended."""

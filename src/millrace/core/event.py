@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from millrace.core.replica import Phase, ReplicaSpec, Report
 from millrace.core.request import Request
@@ -69,11 +69,12 @@ Event = Arrived | Reported | Started | Finished | Failed | Cancelled | Ticked
 
 
 class Dispatch(Struct, frozen=True, tag=True):
-    """Send the request to the replica; `attempt` counts from 1."""
+    """Send the request to the replica; `attempt` counts from 1, `model` is set if it is a fallback."""
 
     request_id: str
     replica: str
     attempt: int = 1
+    model: str | UnsetType = UNSET
 
 
 class Cancel(Struct, frozen=True, tag=True):

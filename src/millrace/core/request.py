@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Slo(Struct, frozen=True, kw_only=True):
@@ -17,7 +20,9 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `blocks` are chained hashes of the prompt's full leading blocks of `block_tokens` tokens each:
     two requests share their first k blocks exactly when their first k hashes are equal.
-    `deadline_s` is a moment on the fleet's clock after which an answer is worthless.
+    `deadline_s` is a moment on the fleet's clock after which an answer is worthless. `fallbacks` are models
+    to turn to, in this order, while `model` has no ready replica, or after it turned the request away or
+    failed to answer it.
     """
 
     id: str
@@ -32,3 +37,9 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     deadline_s: float | None = None
     slo: Slo = Slo()
+    fallbacks: tuple[str, ...] = ()
+
+    def alternatives(self) -> Iterator[Request]:
+        """Yield the request as it is for each of its fallbacks, with those left to turn to after that."""
+        for number, model in enumerate(self.fallbacks, 1):
+            yield replace(self, model=model, fallbacks=self.fallbacks[number:])

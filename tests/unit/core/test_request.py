@@ -31,3 +31,9 @@ def test_a_request_promises_nothing_unless_told() -> None:
 def test_a_request_never_changes() -> None:
     with pytest.raises(AttributeError, match="immutable"):
         fakes.request().priority = 3  # type: ignore[misc]
+
+
+def test_the_alternatives_of_a_request_are_its_fallbacks_in_order() -> None:
+    asked = fakes.request(model="m", fallbacks=("n", "o"))
+    assert [(one.model, one.fallbacks) for one in asked.alternatives()] == [("n", ("o",)), ("o", ())]
+    assert list(fakes.request().alternatives()) == []
