@@ -1,4 +1,4 @@
-"""One line of JSON per step: its shape, its seconds and when it ended, to fit cost models to."""
+"""One line of JSON per step to fit cost models to: its shape, its seconds, when it ended, CPU so far."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def step_log(path: Path | None) -> Iterator[StepObserver]:
             fields = msgspec.structs.asdict(step.shape) | {
                 "seconds": result.seconds,
                 "ended_s": time.monotonic(),
+                "cpu_s": time.process_time(),
             }
             file.write(msgspec.json.encode(fields) + b"\n")
 
