@@ -6,7 +6,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from millrace.bench.report import PolicyRuns, RunReport
+from millrace.bench.report import PolicyRuns, Repeat, RunReport, repeated
 from millrace.bench.table import comparison
 from tests.unit.bench.report.runs import outcome, report, run
 
@@ -27,6 +27,12 @@ def later() -> list[PolicyRuns]:
     return [PolicyRuns(name="prefix_affinity", live=run(), simulated=late)]
 
 
+def again(ttft_s: float) -> Repeat:
+    """A live run with this time to first token, of which 0.12 s were predicted."""
+    live = run([outcome(n, first_token_s=n / 2 + ttft_s) for n in range(120)])
+    return Repeat(live=live, simulated=run([outcome(n, first_token_s=n / 2 + 0.12) for n in range(120)]))
+
+
 def test_both_worlds_and_the_error_fit_80_columns() -> None:
     made = report(*later())
     whole = "\n".join(lines(made))
@@ -37,6 +43,22 @@ def test_both_worlds_and_the_error_fit_80_columns() -> None:
     assert row(made, "simulated")[2] == "120"
     assert row(made, "error")[1:5] == ["+20", "+20", "+20", "\u221211"]
     assert "errors in % of the live value" in whole
+
+
+def test_repeats_show_medians_and_extremes_and_whether_the_simulation_lies_between() -> None:
+    made = report(repeated("prefix_affinity", [again(0.10), again(0.14), again(0.16)]))
+    whole = "\n".join(lines(made))
+    assert "\u2026" not in whole
+    assert "medians of 3 repeats" in whole
+    assert [row(made, name)[2] for name in ("live", "lowest", "highest")] == ["140", "100", "160"]
+    assert row(made, "simulated")[2] == "120"
+    assert row(made, "error")[1] == "\u221214"
+    assert row(made, "in")[1:5] == ["yes", "yes", "yes", "yes"]
+
+
+def test_a_simulation_outside_of_what_was_seen_live_is_told() -> None:
+    made = report(repeated("p", [again(0.13), again(0.14)]))
+    assert row(made, "in")[2] == "no"
 
 
 def test_one_world_takes_one_line_per_policy_and_is_named() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from millrace.bench.report.metrics import differences
+from millrace.bench.report.metrics import Difference, differences
 from millrace.bench.report.model import PolicyRuns, Run, RunReport
 from millrace.bench.report.page import page
 from millrace.bench.report.warnings import warnings
@@ -54,17 +54,24 @@ def summary(report: RunReport) -> dict[str, Any]:
 
 
 def request_lines(report: RunReport) -> Iterator[bytes]:
-    """Yield one JSON line per request, policy and world, as `requests.jsonl` holds them."""
+    """Yield one JSON line per request, policy, world and repeat, as `requests.jsonl` holds them."""
     encoder = msgspec.json.Encoder()
-    for policy, world, run in report.runs():
+    for policy, world, repeat, run in report.every():
+        names = {"policy": policy.name, "world": world, "repeat": repeat}
         for outcome in run.outcomes:
-            fields = msgspec.to_builtins(outcome)
-            yield encoder.encode({"policy": policy.name, "world": world, **fields}) + b"\n"
+            yield encoder.encode(names | msgspec.to_builtins(outcome)) + b"\n"
 
 
 def _policy(policy: PolicyRuns) -> dict[str, Any]:
     runs: dict[str, Any] = {world: _run(run) for world, run in policy.worlds()}
-    return {"name": policy.name, **runs, "differences": differences(policy)}
+    repeats = [{"live": _run(one.live), "simulated": _run(one.simulated)} for one in policy.repeats]
+    more = {"repeats": repeats} if repeats else {}
+    return {"name": policy.name, **runs, **more, "differences": [_difference(d) for d in differences(policy)]}
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(found)
+    return fields | {"within": found.within}
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
+from statistics import median
 from typing import Literal
 
 from msgspec import Struct
 
-from millrace.bench.report.model import PolicyRuns
+from millrace.bench.report.model import PolicyRuns, World
 from millrace.bench.report.units import signed_points, signed_share
 from millrace.core.outcome import Measured
 
@@ -43,13 +44,23 @@ class Metric:
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """How far a simulation is from reality: relative to the live value, or for shares in absolute terms."""
+    """How far a simulation is from reality: relative to the live value, or for shares in absolute terms.
+
+    Of several repeats, both values are medians, and the live ones lay between `live_low` and `live_high`.
+    """
 
     metric: str
     live: float
     simulated: float
+    live_low: float
+    live_high: float
     relative: float | None = None
     absolute: float | None = None
+
+    @property
+    def within(self) -> bool:
+        """Whether reality was as far off as the simulation, on one side and on the other."""
+        return self.live_low <= self.simulated <= self.live_high
 
     @property
     def percent(self) -> float | None:
@@ -90,17 +101,53 @@ METRICS = (
 )
 
 
+def values(metric: Metric, policy: PolicyRuns, world: World) -> list[float]:
+    """Return the number of every repeat in this world that has it."""
+    known = (metric.read(run.measured) for run in policy.all_of(world))
+    return [value for value in known if value is not None]
+
+
+def lines(policy: PolicyRuns) -> Iterator[tuple[str, list[float | None]]]:
+    """Yield the rows of a comparison: what each is called, and REQUESTS and METRICS in their units.
+
+    Of repeats a world's row holds medians, and that of the live ones is followed by their extremes.
+    """
+    for world, _ in policy.worlds():
+        yield world, _line(policy, world, median)
+        if world == "live" and policy.repeats:
+            yield "lowest", _line(policy, world, min)
+            yield "highest", _line(policy, world, max)
+
+
+def within(policy: PolicyRuns) -> list[str]:
+    """Return for each of METRICS whether the simulation lay between the live repeats; empty without any."""
+    if not policy.repeats:
+        return []
+    found = [difference(metric, policy) for metric in METRICS]
+    return ["" if one is None else "yes" if one.within else "no" for one in found]
+
+
+def _line(policy: PolicyRuns, world: World, of: Callable[[list[float]], float]) -> list[float | None]:
+    known = [(metric, values(metric, policy, world)) for metric in (REQUESTS, *METRICS)]
+    return [of(found) * _SCALE[metric.unit] if found else None for metric, found in known]
+
+
 def difference(metric: Metric, policy: PolicyRuns) -> Difference | None:
-    """Compare a policy's simulated run with its live one; None unless both have the number."""
-    if policy.live is None or policy.simulated is None:
+    """Compare a policy's simulated runs with its live ones; None unless both have the number."""
+    real, predicted = values(metric, policy, "live"), values(metric, policy, "simulated")
+    if not (real and predicted):
         return None
-    live, simulated = metric.read(policy.live.measured), metric.read(policy.simulated.measured)
-    if live is None or simulated is None:
-        return None
-    if metric.unit == "%":
-        return Difference(metric=metric.key, live=live, simulated=simulated, absolute=simulated - live)
-    relative = simulated / live - 1 if live else None
-    return Difference(metric=metric.key, live=live, simulated=simulated, relative=relative)
+    live, simulated = median(real), median(predicted)
+    shares = metric.unit == "%"
+    return Difference(
+        metric=metric.key,
+        live=live,
+        simulated=simulated,
+        live_low=min(real),
+        live_high=max(real),
+        relative=simulated / live - 1 if live and not shares else None,
+        absolute=simulated - live if shares else None,
+    )
 
 
 def differences(policy: PolicyRuns) -> list[Difference]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -12,6 +13,7 @@ from millrace.core.request import Slo
 from millrace.core.stats import Summary
 
 World = Literal["live", "simulated"]
+WORLDS: tuple[World, ...] = ("live", "simulated")
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -23,12 +25,23 @@ class Run(Struct, frozen=True, kw_only=True):
     token_gap_s: Summary | None = None
 
 
+class Repeat(Struct, frozen=True, kw_only=True):
+    """The same requests once more, live, and as they were predicted for that time."""
+
+    live: Run
+    simulated: Run
+
+
 class PolicyRuns(Struct, frozen=True, kw_only=True):
-    """A policy by the name it was asked for, in the worlds it ran in: at least one."""
+    """A policy by the name it was asked for, in the worlds it ran in: at least one.
+
+    With `repeats`, the two runs are those of one of them: charts show it, numbers are medians over all.
+    """
 
     name: str
     live: Run | None = None
     simulated: Run | None = None
+    repeats: tuple[Repeat, ...] = ()
 
     def __post_init__(self) -> None:
         if self.live is None and self.simulated is None:
@@ -52,6 +65,24 @@ class PolicyRuns(Struct, frozen=True, kw_only=True):
             yield "live", self.live
         if self.simulated:
             yield "simulated", self.simulated
+
+    def all_of(self, world: World) -> list[Run]:
+        """Return the runs of a world, one for each repeat."""
+        if self.repeats:
+            return [repeat.live if world == "live" else repeat.simulated for repeat in self.repeats]
+        return [run for name, run in self.worlds() if name == world]
+
+
+def repeated(name: str, repeats: Sequence[Repeat]) -> PolicyRuns:
+    """Return a policy's repeats, at least one; the middle one by its live median is that of the charts."""
+    known = sorted(repeats, key=lambda one: _median_s(one.live))
+    middle = known[(len(known) - 1) // 2]
+    more = tuple(repeats) if len(repeats) > 1 else ()
+    return PolicyRuns(name=name, live=middle.live, simulated=middle.simulated, repeats=more)
+
+
+def _median_s(run: Run) -> float:
+    return run.measured.e2e_s.p50 if run.measured.e2e_s else inf
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -78,7 +109,14 @@ class RunReport(Struct, frozen=True, kw_only=True):
             raise ValueError("policies is empty; a report needs at least one run")
 
     def runs(self) -> Iterator[tuple[PolicyRuns, World, Run]]:
-        """Yield every run with its policy and world."""
+        """Yield one run per policy and world, with them."""
         for policy in self.policies:
             for world, run in policy.worlds():
                 yield policy, world, run
+
+    def every(self) -> Iterator[tuple[PolicyRuns, World, int, Run]]:
+        """Yield every run with its policy, its world and the number of its repeat, from 1."""
+        for policy in self.policies:
+            for world in WORLDS:
+                for number, run in enumerate(policy.all_of(world), 1):
+                    yield policy, world, number, run

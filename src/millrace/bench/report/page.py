@@ -29,6 +29,11 @@ _TERMS = (
     "TPOT: mean time per token after the first. Latencies are of completed requests."
 )
 
+_REPEATS = (
+    "Live and simulated values are medians of the repeats, the lowest and the highest those of the live "
+    "ones; a simulation is in the spread if it lies between them. Charts show the repeat in the middle."
+)
+
 
 def page(report: RunReport) -> str:
     """Return the whole page."""
@@ -48,7 +53,9 @@ def _parts(report: RunReport) -> Iterable[str]:
     yield _header(report)
     yield _warnings(report)
     yield element("div", *(_card(i, p) for i, p in enumerate(report.policies)), class_="cards")
-    yield _section("Policies compared", tables.comparison(report), element("p", _TERMS, class_="note"))
+    notes = [_TERMS, _REPEATS] if _repeats(report) else [_TERMS]
+    told = [element("p", note, class_="note") for note in notes]
+    yield _section("Policies compared", tables.comparison(report), *told)
     yield _section("Latency", *map(_figure, _latency(report)))
     yield _section("The fleet over time", *map(_figure, _fleet(report)))
     yield _section("Slowest requests", element("div", *_slow(report)))
@@ -85,8 +92,9 @@ def _fleet(report: RunReport) -> Iterable[Figure]:
 
 def _header(report: RunReport) -> str:
     requests = report.policies[0].main.measured.requests
+    times = _repeats(report)
     facts = (
-        f"{requests:,} requests per policy",
+        f"{requests:,} requests per policy" + (f", {times} times" if times else ""),
         f"objective {_objective(report)}",
         f"seed {report.seed}",
         report.origin.created.replace("T", " ").replace("+00:00", " UTC"),
@@ -98,6 +106,10 @@ def _header(report: RunReport) -> str:
         element("h1", escape(report.title)),
         element("p", *(element("span", escape(fact)) for fact in facts if fact), class_="facts"),
     )
+
+
+def _repeats(report: RunReport) -> int:
+    return max(len(policy.repeats) for policy in report.policies)
 
 
 def _objective(report: RunReport) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from millrace.bench.report.markup import element, escape
-from millrace.bench.report.metrics import METRICS, REQUESTS, Metric, difference
+from millrace.bench.report.metrics import METRICS, REQUESTS, Metric, difference, lines, within
 from millrace.bench.report.model import PolicyRuns, RunReport
 from millrace.bench.report.units import column_decimals, duration, fixed
 from millrace.core.outcome import Outcome
@@ -26,7 +26,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str
 
 
 def comparison(report: RunReport) -> str:
-    """Every policy in every world, and below each simulated row how far off it was."""
+    """Every policy in every world, the extremes of repeats, and how far off the simulation was."""
     metrics = (REQUESTS, *METRICS)
     decimals = {m.key: _decimals(m, report) for m in metrics}
     head = "".join(_metric_heads(metrics))
@@ -67,7 +67,7 @@ def slowest(policy: PolicyRuns) -> str:
 def errors(report: RunReport) -> str:
     """What went wrong, by kind, with an example of each; empty if nothing did."""
     rows: list[list[str]] = []
-    for policy, world, run in report.runs():
+    for policy, world, _, run in report.every():
         bad = [o for o in run.outcomes if o.status != "completed"]
         counts = Counter((o.status, _kind(o)) for o in bad)
         for (status, kind), count in counts.most_common():
@@ -79,22 +79,28 @@ def errors(report: RunReport) -> str:
 
 def _rows(policy: PolicyRuns, metrics: Sequence[Metric], decimals: dict[str, int]) -> list[str]:
     rows: list[str] = []
-    for world, run in policy.worlds():
+    for world, numbers in lines(policy):
         name = element("th", escape(policy.name if not rows else ""), scope="row")
-        values = (fixed(m.shown(run.measured), decimals[m.key]) for m in metrics)
+        values = (fixed(n, decimals[m.key]) for n, m in zip(numbers, metrics, strict=True))
         rows.append(element("tr", name, _cell(world, True), *(_cell(v, False) for v in values)))
     if policy.live and policy.simulated:
-        texts = [found.text if (found := difference(m, policy)) else "" for m in metrics[1:]]
-        cells = [_cell("", False), *(_cell(text, False) for text in texts)]
-        blank = element("th", scope="row")
-        rows.append(element("tr", blank, _cell("error", True), *cells, class_="error"))
+        rows.append(
+            _aside("error", [found.text if (found := difference(m, policy)) else "" for m in METRICS])
+        )
+    if inside := within(policy):
+        rows.append(_aside("in spread", inside))
     return rows
+
+
+def _aside(name: str, texts: Sequence[str]) -> str:
+    cells = [_cell("", False), *(_cell(text, False) for text in texts)]
+    return element("tr", element("th", scope="row"), _cell(name, True), *cells, class_="error")
 
 
 def _decimals(metric: Metric, report: RunReport) -> int:
     if metric is REQUESTS:
         return 0
-    return column_decimals([metric.shown(run.measured) for _, _, run in report.runs()])
+    return column_decimals([metric.shown(run.measured) for *_, run in report.every()])
 
 
 def _metric_heads(metrics: Sequence[Metric]) -> Iterable[str]:

@@ -15,10 +15,11 @@ SAMPLES_FOR_P99 = 100
 def warnings(report: RunReport) -> list[str]:
     """Return one sentence for each reason for doubt, with the runs it is about."""
     about: dict[str, list[str]] = {}
-    for policy, world, run in report.runs():
+    for policy, world, number, run in report.every():
+        which = f" {number}" if policy.repeats else ""
         for doubt in _doubts(run):
-            about.setdefault(doubt, []).append(f"{policy.name}, {world}")
-    runs = len(list(report.runs()))
+            about.setdefault(doubt, []).append(f"{policy.name}, {world}{which}")
+    runs = len(list(report.every()))
     return [f"{_who(names, runs)}: {doubt}" for doubt, names in about.items()] + list(_mismatches(report))
 
 
@@ -42,7 +43,7 @@ def _doubts(run: Run) -> Iterator[str]:
 
 def _mismatches(report: RunReport) -> Iterator[str]:
     for policy in report.policies:
-        if policy.live and policy.simulated:
-            live, simulated = policy.live.measured.requests, policy.simulated.measured.requests
+        for live_run, simulated_run in zip(policy.all_of("live"), policy.all_of("simulated"), strict=False):
+            live, simulated = live_run.measured.requests, simulated_run.measured.requests
             if live != simulated:
                 yield f"{policy.name}: {live} requests live but {simulated} simulated; do not compare them."

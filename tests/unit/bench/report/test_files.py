@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import millrace
-from millrace.bench.report import PolicyRuns, origin, write
+from millrace.bench.report import PolicyRuns, Repeat, origin, repeated, write
 from millrace.core.stats import summary
 from tests.unit.bench.report.runs import outcome, refused, report, run
 
@@ -48,6 +48,20 @@ def test_every_request_of_every_run_has_a_line(tmp_path: Path) -> None:
     ]
     assert lines[1]["error"] == "http 503: the queue is full"
     assert lines[0]["first_token_s"] == 0.1
+
+
+def test_every_repeat_is_in_the_files(tmp_path: Path) -> None:
+    slow = run([outcome(first_token_s=0.15)])
+    repeats = [Repeat(live=slow, simulated=run([outcome()])), Repeat(live=run([outcome()]), simulated=slow)]
+    written = write(report(repeated("p", repeats)), tmp_path)
+    (policy,) = json.loads(written.json.read_bytes())["policies"]
+    assert [one["live"]["measured"]["ttft_s"]["p50"] for one in policy["repeats"]] == [0.15, 0.1]
+    (ttft,) = [one for one in policy["differences"] if one["metric"] == "ttft_p50_s"]
+    assert (ttft["live"], ttft["live_low"], ttft["live_high"]) == (0.125, 0.1, 0.15)
+    assert ttft["within"] is True
+    lines = [json.loads(line) for line in written.requests.read_bytes().splitlines()]
+    worlds = [("live", 1), ("live", 2), ("simulated", 1), ("simulated", 2)]
+    assert [(line["world"], line["repeat"]) for line in lines] == worlds
 
 
 def test_writing_again_replaces_the_files(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.bench.report import PolicyRuns, RunReport
+from millrace.bench.report import PolicyRuns, Repeat, RunReport, repeated
 from millrace.bench.report.page import page
 from millrace.core.outcome import Outcome
 from millrace.core.request import Slo
@@ -71,6 +71,25 @@ def test_one_world_alone_is_drawn_with_whole_lines() -> None:
     alone = page(report(PolicyRuns(name="a", simulated=run()))).partition("</style>")[2]
     assert 'class="line live"' in alone
     assert "line simulated" not in alone
+
+
+def test_repeats_are_told_and_their_extremes_shown() -> None:
+    one = Repeat(live=run(), simulated=run())
+    whole = text_of(parsed(report(repeated("p", [one, one, one]))))
+    assert "120 requests per policy, 3 times" in whole
+    assert "medians of the repeats" in whole
+    assert "lowest 120" in whole
+    assert "in spread yes yes" in whole
+
+
+def test_the_charts_show_the_repeat_in_the_middle() -> None:
+    early, usual, late = (
+        Repeat(live=run([outcome(finished_s=end_s)]), simulated=run()) for end_s in (0.2, 0.3, 0.4)
+    )
+    assert repeated("p", [late, early, usual]).live is usual.live
+    assert repeated("p", [late]) == PolicyRuns(name="p", live=late.live, simulated=late.simulated)
+    nothing = Repeat(live=run([refused()]), simulated=run())
+    assert repeated("p", [nothing, late]).live is late.live
 
 
 def test_errors_are_listed_with_an_example_of_each_kind() -> None:
