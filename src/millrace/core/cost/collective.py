@@ -14,13 +14,20 @@ from millrace.core.device import DeviceSpec
 class Collective(Struct, frozen=True, kw_only=True):
     """An all-reduce over `devices` devices takes `start_s`, and `per_byte_s` for a byte of the result.
 
-    Gathering moves half of what an all-reduce does, and so does scattering the sums.
+    Gathering moves half of what an all-reduce does, and so does scattering the sums; `gather` is the share of
+    an all-reduce's time for a byte that they take.
     """
 
     devices: int
     start_s: float
     per_byte_s: float
     source: str
+    gather: float = 0.5
+
+    @property
+    def gather_byte_s(self) -> float:
+        """Seconds for a byte of what is gathered."""
+        return self.per_byte_s * self.gather
 
     def all_reduce_s(self, size_bytes: float) -> float:
         """Seconds of an all-reduce of a message of this size."""
@@ -28,7 +35,7 @@ class Collective(Struct, frozen=True, kw_only=True):
 
     def gather_s(self, size_bytes: float) -> float:
         """Seconds of giving every device the parts of all, or of leaving each its part of the sum."""
-        return self.start_s + size_bytes * self.per_byte_s / 2
+        return self.start_s + size_bytes * self.gather_byte_s
 
 
 def expected(device: DeviceSpec, efficiency: Efficiency, devices: int) -> Collective:
@@ -41,6 +48,7 @@ def expected(device: DeviceSpec, efficiency: Efficiency, devices: int) -> Collec
         start_s=efficiency.all_reduce_s,
         per_byte_s=sent / (device.link_bytes_per_s * efficiency.link),
         source=f"{efficiency.link:g} of the data sheet's link, {efficiency.all_reduce_s * 1e6:g} us to start",
+        gather=efficiency.gather,
     )
 
 

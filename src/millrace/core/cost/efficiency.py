@@ -3,11 +3,13 @@
 Layers: fitted by `scripts/fit_efficiency.py` to operator times of Vidur (A100, H100; MIT) and of vLLM 0.19 as
 LLMServingSim publishes them (RTX 4090, RTX PRO 6000; MIT). Attention of the A100, H100 and H200: fitted to
 AIConfigurator's tables (Apache-2.0; vLLM 0.14 and 0.24), that of the RTX cards again by the script.
+All-reduces over PCIe: `scripts/fit_collectives.py`, from AIConfigurator's tables too.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Efficiency(Struct, frozen=True, kw_only=True):
@@ -23,7 +25,8 @@ class Efficiency(Struct, frozen=True, kw_only=True):
     with both runs in one kernel that treats each decode as `mixed_rows` rows of a prompt, and spends
     `mixed_head_s` for each sequence and KV head.
 
-    An all-reduce takes `all_reduce_s` and a ring's transfers at `link`, a share of the link's bandwidth.
+    An all-reduce takes `all_reduce_s` and a ring's transfers at `link`, a share of the link's bandwidth;
+    gathering takes the share `gather` of its time for a byte.
     """
 
     compute: float
@@ -41,15 +44,19 @@ class Efficiency(Struct, frozen=True, kw_only=True):
     mixed_head_s: float = 110e-9
     all_reduce_s: float = 5e-6
     link: float = 0.6
+    gather: float = 0.5
     calibrated: bool = True
     expected_error: str
 
 
 # All-reduce starts on NVLink: vLLM's own kernel under CUDA graphs, 4.2 to 5 us in AIConfigurator's tables;
 # NCCL starts in 27 to 48 us, which only large messages amortise. Links: NCCL, 1 to 64 MiB, 6 to 7 % off.
-# Over PCIe they are assumed: a MiB between two RTX PRO 6000 takes 56 to 158 us in AIConfigurator's tables, by
-# host and version of vLLM, and 96 us by these figures. Mixed batches and `prefill_rows` of the A100, H100 and
-# H200 are carried over from the RTX cards, the latter as 52 rows per multiprocessor.
+# Over PCIe: NCCL between two devices, 64 KiB to 64 MiB, 6 % off, which works whether or not a host lets
+# devices read each other's memory. Hosts differ: where they may, vLLM's own kernel takes 56 us for a MiB
+# between two RTX PRO 6000 (NCCL: 72 us), and there is a host on which all engines take 158 us. Beyond two
+# devices it is slower than these figures say. Of the RTX 4090, whose driver forbids it, they are assumed.
+# Mixed batches and `prefill_rows` of the A100, H100 and H200 are carried over from the RTX cards, the latter
+# as 52 rows per multiprocessor.
 _MEASURED = {
     "a100-80g": Efficiency(
         compute=0.734,
@@ -128,8 +135,9 @@ _MEASURED = {
         prefill_rows=9250,
         mixed_rows=36.0,
         mixed_head_s=73.9e-9,
-        all_reduce_s=30e-6,
-        link=0.25,
+        all_reduce_s=11e-6,
+        link=0.275,
+        gather=0.6,
         expected_error="layers 3 %, attention 7 % (decode), 9 % (prompt), 20 % (mixed batches)",
     ),
     "cpu": Efficiency(
@@ -170,6 +178,9 @@ TYPICAL = Efficiency(
 )
 
 
+_COLLECTIVES_MEASURED = {"l40s": replace(TYPICAL, all_reduce_s=16e-6, link=0.307, gather=0.54)}
+
+
 def efficiency_of(device: str) -> Efficiency:
     """Return what is known of the device of this name; of others, what is typical of GPUs."""
-    return _MEASURED.get(device, TYPICAL)
+    return _MEASURED.get(device) or _COLLECTIVES_MEASURED.get(device, TYPICAL)

@@ -100,14 +100,14 @@ def exchange_of(
         found = Exchange(
             start_s=(sums + 1) * across.start_s,
             per_token_s=sums * _BYTES_EACH * model.hidden * across.per_byte_s,
-            per_sequence_s=_BYTES_EACH * model.vocab * across.per_byte_s / 2,
+            per_sequence_s=_BYTES_EACH * model.vocab * across.gather_byte_s,
         )
     if experts_across:
         sent_bytes = _BYTES_EACH * (2 * model.hidden + model.experts)  # there with router logits, and back
         found = replace(
             found,
             experts_start_s=model.expert_layers * 2 * experts_across.start_s,
-            experts_token_s=model.expert_layers * sent_bytes * experts_across.per_byte_s / 2,
+            experts_token_s=model.expert_layers * sent_bytes * experts_across.gather_byte_s,
         )
     return found
 

@@ -262,6 +262,7 @@ def test_every_model_can_be_priced_on_every_device_and_says_how_well() -> None:
             priced = roofline(name, on)
             assert priced.step_s(decode(8, 100)) > 0
             assert priced.expected_error
-    assert efficiency_of("l40s") is TYPICAL
+    assert efficiency_of("mi300x") is TYPICAL
+    assert efficiency_of("l40s").compute == TYPICAL.compute
     assert not TYPICAL.calibrated
     assert "uncalibrated" in roofline("demo", "cpu").expected_error
