@@ -16,7 +16,7 @@ app = typer.Typer(
     name="millrace",
     help="Run fleets of language-model engines; try every decision on yesterday's traffic first.",
     no_args_is_help=True,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,13 +1,20 @@
-"""How the command line reads durations, objectives and lists of policies."""
+"""How the command line reads durations, factors, objectives and lists of policies."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import typer
 
 from millrace.core.request import Slo
 
-_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)")
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|m|h)")
+_FACTOR = re.compile(r"x?\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*x?", re.IGNORECASE)
+
+T = TypeVar("T")
 
 
 def duration_s(text: str) -> float:
@@ -16,6 +23,22 @@ def duration_s(text: str) -> float:
     if not found:
         raise ValueError(f"cannot read the duration {text!r}; write a number with a unit, like 500ms or 2s")
     return float(found[1]) * _UNITS_S[found[2]]
+
+
+def factor(text: object) -> float:
+    """Read `x2`, `0.5x` or plainly `2`: how many times as much; it must be above 0."""
+    found = _FACTOR.fullmatch(str(text).strip())
+    if not found or not 0 < float(found[1]) < float("inf"):
+        raise typer.BadParameter(f"{str(text)!r} is no factor; write a number above 0, like x2 or 0.5")
+    return float(found[1])
+
+
+def read(option: str, how: Callable[[str], T], text: str | None) -> T | None:
+    """Read what an option was given, if anything; an error names the option."""
+    try:
+        return None if text is None else how(text)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
 
 
 def slo_of(text: str) -> Slo:

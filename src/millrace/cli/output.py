@@ -17,10 +17,10 @@ EXIT_INTERRUPTED = 130
 stderr = Console(stderr=True, highlight=False)
 
 
-def counting_bar(*, transient: bool = False) -> Progress:
+def counting_bar(*, transient: bool = False, quiet: bool = False) -> Progress:
     """A progress bar on stderr that counts; silent where nobody sees it. `transient` leaves no trace."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=stderr, transient=transient, disable=not stderr.is_terminal)
+    return Progress(*columns, console=stderr, transient=transient, disable=quiet or not stderr.is_terminal)
 
 
 class CommandError(Exception):

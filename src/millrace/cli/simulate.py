@@ -2,76 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import typer
+
 from millrace.cli.options import names_of
-from millrace.cli.output import put_json, put_table
+from millrace.cli.output import put_json, put_table, say
 from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
 from millrace.policies import load
 
 
 def run(
+    context: typer.Context,
     *,
     trace: options.TraceName,
+    requests: options.Requests = None,
+    rate: options.Rate = 1.0,
+    lengths: options.Lengths = 1.0,
+    input_scale: options.InputScale = 1.0,
+    output_scale: options.OutputScale = 1.0,
+    models: options.Models = None,
+    closed_loop: options.ClosedLoop = False,
+    think: options.Think = None,
+    slo: options.Objectives = "ttft=1s,tpot=50ms",
     fleet: options.Fleet,
+    profile: options.Profile = None,
+    calibration: options.Calibration = None,
+    cold_start: options.ColdStart = None,
+    load_bandwidth: options.LoadBandwidth = None,
     routing: options.Routing = "least_work",
     queueing: options.Queueing = "fcfs",
     batching: options.Batching = "split_fuse",
-    calibration: options.Calibration = None,
-    slo: options.Objectives = "ttft=1s,tpot=50ms",
-    requests: options.Requests = None,
-    rate: options.Rate = 1.0,
-    input_scale: options.InputScale = 1.0,
-    output_scale: options.OutputScale = 1.0,
-    max_hold: options.MaxHold = 30.0,
+    max_hold_s: options.MaxHold = 30.0,
+    faults: options.Faults = None,
+    scrape: options.Scrape = None,
+    network: options.Network = None,
     find: options.Find = None,
     attain: options.Attain = 0.95,
     repeat: options.Repeat = 1,
     sensitivity: options.Sensitivity = False,
     processes: options.Processes = 1,
-    log: options.Log = None,
+    as_json: options.AsJson = False,
     requests_out: options.RequestsOut = None,
     report: options.Report = None,
     chrome_trace: options.ChromeTrace = None,
-    as_json: options.AsJson = False,
+    log: options.Log = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
-    scenario = Scenario(
-        trace=trace,
-        fleet=fleet,
-        queueing=queueing,
-        batching=batching,
-        calibration=calibration,
-        slo=slo,
-        requests=requests,
-        rate=rate,
-        input_scale=input_scale,
-        output_scale=output_scale,
-        max_hold_s=max_hold,
-    )
+    # The parameters that are not used below are the scenario's fields, by the same names.
+    scenario = Scenario(**{name: context.params[name] for name in Scenario.__struct_fields__})
     policies = _checked(scenario, routing)
     if find:
         if sensitivity or log or requests_out or report or chrome_trace:
             raise ValueError("--find prints its result only: leave out --sensitivity and files to write")
-        found = search.search_all(scenario, policies, goal=attain, repeat=repeat, processes=processes)
-        _show_capacity(found, scenario, attain, as_json=as_json)
+        _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
     tasks = runs.tasks_of(
         scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace
     )
-    every = runs.run_all(list(tasks), processes=processes)
+    every = runs.run_all(list(tasks), processes=processes, quiet=quiet)
     if requests_out:
         files.write_requests(requests_out, every)
-    if report:
-        files.write_report(report, every, scenario)
+    where = [files.write_report(report, every, scenario)] if report else []
+    _tell([*scenario.notes(), *runs.notes(every, scenario), *where], quiet=quiet)
     _show(every, scenario, as_json=as_json)
 
 
-def _show_capacity(found: list[search.Found], scenario: Scenario, goal: float, *, as_json: bool) -> None:
-    search.warn(found)
+def _search(
+    scenario: Scenario,
+    policies: list[str],
+    goal: float,
+    *,
+    repeat: int,
+    processes: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    if scenario.closed_loop or scenario.faults or scenario.scrape or scenario.network:
+        raise ValueError(
+            "--find capacity takes requests as they come and replicas as they are: leave out --closed-loop, "
+            "--faults, --scrape and --network"
+        )
+    found = search.search_all(scenario, policies, goal=goal, repeat=repeat, processes=processes, quiet=quiet)
+    _tell([*scenario.notes(), *search.notes(found)], quiet=quiet)
     if as_json:
         put_json(search.result(scenario, found, goal=goal))
     else:
         put_table(search.table(found))
+        put_table(results.price_table(scenario))
 
 
 def _show(every: list[runs.Ran], scenario: Scenario, *, as_json: bool) -> None:
@@ -80,6 +100,12 @@ def _show(every: list[runs.Ran], scenario: Scenario, *, as_json: bool) -> None:
         return
     for table in results.tables(every):
         put_table(table)
+    put_table(results.price_table(scenario))
+
+
+def _tell(notes: Iterable[str], *, quiet: bool) -> None:
+    for note in () if quiet else notes:
+        say(note)
 
 
 def _checked(scenario: Scenario, routing: str) -> list[str]:
@@ -87,8 +113,15 @@ def _checked(scenario: Scenario, routing: str) -> list[str]:
     policies = names_of(routing)
     if not policies:
         raise ValueError("--routing names no policy; name one, like least_work")
-    _ = scenario.objectives, scenario.servers(), load("queueing", scenario.queueing)
+    if scenario.think is not None and not scenario.closed_loop:
+        raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
+    if scenario.profile and scenario.calibration is not None:
+        raise ValueError("--profile and --calibration both price steps: leave out one of them")
+    _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.servers()
+    load("queueing", scenario.queueing)
     for name in policies:
         load("routing", name)
     scenario.batching_policy()
+    if scenario.closed_loop:
+        scenario.workload()
     return policies

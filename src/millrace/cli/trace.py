@@ -1,4 +1,4 @@
-"""`millrace trace`: look at recorded traffic, and turn one format into another."""
+"""`millrace trace`: look at recorded traffic, turn one format into another, and make more like it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ import msgspec
 import typer
 from rich.table import Table
 
+from millrace.cli import synthesise
+from millrace.cli.options import factor
 from millrace.cli.output import put_json, put_table, say
+from millrace.cli.trace_file import write_file
 from millrace.core.stats import Summary
-from millrace.core.trace.formats import Format, write_trace
+from millrace.core.synthetic import find_sessions
+from millrace.core.trace.formats import Format
 from millrace.core.trace.inspect import TraceSummary
 from millrace.core.trace.inspect import inspect as summarise
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
 from millrace.data import open_trace
 
-app = typer.Typer(help="Look at recorded traffic, and convert it between formats.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at recorded traffic, convert it between formats, and make more like it.", no_args_is_help=True
+)
+app.command("synthesise")(synthesise.run)
 
 Source = Annotated[
-    str, typer.Argument(help="A shipped name (azure_conv_2023, mooncake_conversation) or a path.")
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="A shipped trace (azure_conv_2023, mooncake_conversation) or a file."
+    ),
 ]
 
 
@@ -40,31 +50,42 @@ def inspect(
 @app.command("convert")
 def convert(
     trace: Source,
-    out: Annotated[Path, typer.Argument(help="The file to write; it is replaced if it exists.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file to write; it is replaced if it exists.")
+    ],
     *,
     to: Annotated[
         Format, typer.Option("--to", help="The format to write; only millrace keeps every field.")
     ] = "millrace",
-    requests: Annotated[int | None, typer.Option(help="Keep only the first so many requests.")] = None,
-    rate: Annotated[float, typer.Option(help="Let requests come this many times as fast.")] = 1.0,
-    input_scale: Annotated[float, typer.Option(help="Multiply prompt lengths by this.")] = 1.0,
-    output_scale: Annotated[float, typer.Option(help="Multiply answer lengths by this.")] = 1.0,
+    requests: Annotated[
+        int | None, typer.Option(metavar="N", help="Keep only the first so many requests.")
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(parser=factor, metavar="xN", help="Let requests come so many times as fast, like x2."),
+    ] = 1.0,
+    lengths: Annotated[
+        float,
+        typer.Option(parser=factor, metavar="xN", help="Multiply lengths of prompts and answers, like x0.5."),
+    ] = 1.0,
+    input_scale: Annotated[
+        float, typer.Option(parser=factor, metavar="xN", help="Multiply lengths of prompts only.")
+    ] = 1.0,
+    output_scale: Annotated[
+        float, typer.Option(parser=factor, metavar="xN", help="Multiply lengths of answers only.")
+    ] = 1.0,
+    sessions: Annotated[
+        bool,
+        typer.Option("--find-sessions", help="Name conversations, found by what prompts begin with."),
+    ] = False,
 ) -> None:
     """Read a trace of any known format and write it in another."""
-    records = scale_rate(open_trace(trace), rate)
-    records = scale_lengths(records, input_factor=input_scale, output_factor=output_scale)
+    recorded = open_trace(trace)
+    records = scale_rate(find_sessions(recorded) if sessions else recorded, rate)
+    records = scale_lengths(records, input_factor=lengths * input_scale, output_factor=lengths * output_scale)
     if requests is not None:
         records = first(records, requests)
-    partial = out.with_name(out.name + ".part")
-    count = -1 if to != "mooncake" else 0
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            for line in write_trace(records, to):
-                file.write(line + "\n")
-                count += 1
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    count = write_file(records, out, to)
     say(f"wrote {count} requests to {out}")
 
 

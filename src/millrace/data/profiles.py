@@ -7,11 +7,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from millrace.core.cost import Collective, Profiled
+from millrace.core.cost import Collective, Profiled, Roofline
+from millrace.core.cost.profiled import SCHEMA
 from millrace.core.model import ModelSpec
 from millrace.core.model_config import from_config
 from millrace.core.profile import Setup, Tables, recording, serving, vidur
@@ -63,6 +64,16 @@ def open_layers(path: Path, setup: Setup) -> Profiled:
     return vidur.profiled(dense, setup)
 
 
+def says_profile(path: Path) -> bool:
+    """Whether a file says of itself that it is one that `Profiled.to_dict` was written to."""
+    return path.is_file() and _read(path, lambda lines: f'"{SCHEMA}"' in "".join(lines))
+
+
+def open_fitted(path: Path, *, sheet: Roofline | None = None) -> Profiled:
+    """Read a file of what `Profiled.to_dict` returned. Raises ValueError if it cannot be read."""
+    return _read(path, lambda lines: Profiled.from_dict(_object("".join(lines)), sheet=sheet))
+
+
 def open_all_reduce(path: Path, devices: int) -> Collective:
     """Read an `all_reduce.csv` of Vidur. Raises ValueError if it cannot be read, or has no such times."""
     return _read(path, lambda lines: vidur.read_all_reduce(lines, devices))
@@ -88,6 +99,13 @@ def _config(text: str) -> dict[str, object]:
         return msgspec.json.decode(text, type=dict[str, object])
     except msgspec.MsgspecError as error:
         raise ValueError(f"is not a config.json: {error}") from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"is not a profile: {error}") from None
 
 
 def _found(path: Path) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from millrace.cli.output import say
+from millrace.cli.simulating.results import prices
 from millrace.cli.simulating.runs import Ran
 from millrace.cli.simulating.scenario import Scenario
 
@@ -30,8 +30,8 @@ def write_requests(path: Path, every: Sequence[Ran]) -> None:
                 lines.write(encoder.encode(about | msgspec.to_builtins(outcome) | latencies) + b"\n")
 
 
-def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> None:
-    """Write the report of the main runs; say where it is."""
+def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> str:
+    """Write the report of the main runs; return the words that say where it is."""
     # Here and not above: only those who ask for a report pay for its libraries.
     from millrace.bench.report import PolicyRuns, Run, RunReport, origin, write
 
@@ -43,16 +43,13 @@ def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> None
         for ran in every
         if ran.is_main
     ]
-    config = {
-        name: value for name in scenario.__struct_fields__ if (value := getattr(scenario, name)) is not None
-    }
     report = RunReport(
         title=f"{scenario.fleet}, simulated",
         slo=scenario.objectives,
         seed=0,
-        config=config | {"cost_models": scenario.expected_errors()},
+        config=scenario.settings | {"prices": prices(scenario)},
         origin=origin(["millrace", *sys.argv[1:]]),
         policies=runs,
     )
     written = write(report, folder)
-    say(f"report  {written.html}\ndata    {written.json}  {written.requests}")
+    return f"report  {written.html}\ndata    {written.json}  {written.requests}"

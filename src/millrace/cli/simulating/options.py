@@ -1,4 +1,4 @@
-"""The options of `millrace simulate`, with the words that `--help` shows for them."""
+"""The options of `millrace simulate`, with the words that `--help` shows for them, in panels."""
 
 from __future__ import annotations
 
@@ -7,40 +7,228 @@ from typing import Annotated, Literal
 
 import typer
 
+from millrace.cli.options import factor
+
+WORKLOAD = "What comes in"
+FLEET = "What serves it, and what its steps cost"
+POLICIES = "Who decides"
+MEANWHILE = "What happens meanwhile"
+STUDY = "How much, and how sure"
+OUTPUT = "What is written"
+
 TraceName = Annotated[
-    str, typer.Option(help="A shipped name (azure_conv_2023, mooncake_conversation) or a path.")
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A shipped trace (azure_conv_2023, mooncake_conversation) or a file.",
+        rich_help_panel=WORKLOAD,
+    ),
 ]
-Fleet = Annotated[str, typer.Option(help='What to run it on, like "8x a100-80g llama-3-8b tp=1".')]
-Routing = Annotated[str, typer.Option(help="Policies to compare, separated by commas.")]
-Queueing = Annotated[str, typer.Option(help="Queueing policy.")]
-Batching = Annotated[str, typer.Option(help="Batching policy of every replica.")]
+Requests = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Only the first so many requests.", rich_help_panel=WORKLOAD),
+]
+Rate = Annotated[
+    float,
+    typer.Option(
+        parser=factor,
+        metavar="xN",
+        help="Let requests come so many times as fast, like x2.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+Lengths = Annotated[
+    float,
+    typer.Option(
+        parser=factor,
+        metavar="xN",
+        help="Multiply lengths of prompts and answers, like x0.5.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+InputScale = Annotated[
+    float,
+    typer.Option(
+        parser=factor, metavar="xN", help="Multiply lengths of prompts only.", rich_help_panel=WORKLOAD
+    ),
+]
+OutputScale = Annotated[
+    float,
+    typer.Option(
+        parser=factor, metavar="xN", help="Multiply lengths of answers only.", rich_help_panel=WORKLOAD
+    ),
+]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODELS",
+        help="Models for the trace's names, like GPT-4=llama-3-70b, or shares of all requests, like "
+        "llama-3-8b:70,qwen3-8b:30.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+ClosedLoop = Annotated[
+    bool,
+    typer.Option(
+        "--closed-loop",
+        help="A turn of a conversation comes when the one before it was answered and thought over.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+Think = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="With --closed-loop: how long an answer is thought over, like 5s; else as the trace tells.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
+Objectives = Annotated[
+    str,
+    typer.Option(metavar="LIMITS", help="What counts as in time.", rich_help_panel=WORKLOAD),
+]
+
+Fleet = Annotated[
+    str,
+    typer.Option(
+        metavar="WORDS",
+        help='Like "8x a100-80g llama-3-8b tp=1", groups separated by commas.',
+        rich_help_panel=FLEET,
+    ),
+]
+Profile = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[MODEL=]PATH",
+        help="Price steps by this folder of measured operators, fitted profile or calibration file "
+        "(repeatable; MODEL@DEVICE=PATH for some replicas only).",
+        rich_help_panel=FLEET,
+    ),
+]
 Calibration = Annotated[
     str | None,
-    typer.Option(help="Price steps by this calibration (shipped name or file), not by data sheets."),
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Price all steps by this calibration, shipped or your own.",
+        rich_help_panel=FLEET,
+    ),
 ]
-Objectives = Annotated[str, typer.Option(help="Objectives of a request.")]
-Requests = Annotated[int | None, typer.Option(min=0, help="Only the first so many requests.")]
-Rate = Annotated[float, typer.Option(help="Let requests come this many times as fast.")]
-InputScale = Annotated[float, typer.Option(help="Multiply prompt lengths by this.")]
-OutputScale = Annotated[float, typer.Option(help="Multiply answer lengths by this.")]
-MaxHold = Annotated[float, typer.Option(help="Seconds a request may be held.")]
+ColdStart = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="How long a replica that starts takes to be ready, like 45s, where --fleet does not say.",
+        rich_help_panel=FLEET,
+    ),
+]
+LoadBandwidth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BYTES/s",
+        help="Or the bandwidth at which it reads its weights, like 5GB/s.",
+        rich_help_panel=FLEET,
+    ),
+]
+
+Routing = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES", help="Routing policies to compare, with commas between.", rich_help_panel=POLICIES
+    ),
+]
+Queueing = Annotated[str, typer.Option(metavar="NAME", help="Queueing policy.", rich_help_panel=POLICIES)]
+Batching = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Batching policy of every replica.", rich_help_panel=POLICIES),
+]
+MaxHold = Annotated[
+    float,
+    typer.Option(
+        "--max-hold", metavar="SECONDS", help="Seconds a request may be held.", rich_help_panel=POLICIES
+    ),
+]
+
+Faults = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|SCRIPT",
+        help="What happens to replicas (r0, r1, ...), like 'kill r0 at 60s; start r0 at 90s; "
+        "drain r1 at 2m'.",
+        rich_help_panel=MEANWHILE,
+    ),
+]
+Scrape = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="What replicas say of their load, and that they came or went, is heard only so often, like 5s.",
+        rich_help_panel=MEANWHILE,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME[,TIME]",
+        help="What the way to an engine takes, and the way back, like 1ms.",
+        rich_help_panel=MEANWHILE,
+    ),
+]
+
 Find = Annotated[
     Literal["capacity"] | None,
-    typer.Option(help="Search the highest rate at which enough requests meet --slo."),
+    typer.Option(help="Search the highest rate at which enough requests meet --slo.", rich_help_panel=STUDY),
 ]
-Attain = Annotated[float, typer.Option(help="With --find: the share of requests that must meet --slo.")]
-Repeat = Annotated[int, typer.Option(min=1, help="Runs per policy, each with arrivals drawn anew.")]
-Processes = Annotated[int, typer.Option("--jobs", min=1, help="Processes to run at a time.")]
+Attain = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="With --find: the share of requests that must meet --slo.",
+        rich_help_panel=STUDY,
+    ),
+]
+Repeat = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Runs per policy, each with arrivals drawn anew.", rich_help_panel=STUDY
+    ),
+]
 Sensitivity = Annotated[
-    bool, typer.Option("--sensitivity", help="Run again with all steps 10 % shorter, and 10 % longer.")
+    bool,
+    typer.Option(
+        "--sensitivity",
+        help="Run again with all steps 10 % shorter, and 10 % longer.",
+        rich_help_panel=STUDY,
+    ),
+]
+Processes = Annotated[
+    int, typer.Option("--jobs", min=1, metavar="N", help="Processes to run at a time.", rich_help_panel=STUDY)
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)]
+RequestsOut = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="One JSON line per request.", rich_help_panel=OUTPUT),
+]
+Report = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="A report as an HTML page.", rich_help_panel=OUTPUT)
+]
+ChromeTrace = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What replicas did over time, for chrome://tracing.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Log = Annotated[
     Path | None,
-    typer.Option(help="Write the event log here; -NAME is added for each of several policies."),
+    typer.Option(
+        metavar="FILE",
+        help="The event log; -NAME is added for each of several policies.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-RequestsOut = Annotated[Path | None, typer.Option(help="Write one JSON line per request here.")]
-Report = Annotated[Path | None, typer.Option(help="Folder for a report as an HTML page.")]
-ChromeTrace = Annotated[
-    Path | None, typer.Option(help="Write what replicas did over time here, for chrome://tracing.")
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Say nothing but results and errors.", rich_help_panel=OUTPUT),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

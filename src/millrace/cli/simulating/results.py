@@ -11,6 +11,7 @@ from rich.table import Table
 from millrace.cli.simulating.runs import Ran
 from millrace.cli.simulating.scenario import Scenario
 from millrace.core.compare import Comparison, Estimate, compared, matched
+from millrace.core.outcome import Measured, Outcome, measure
 from millrace.simulate import Simulation
 
 SCHEMA = "millrace.simulation/1"
@@ -32,16 +33,48 @@ def report(every: Sequence[Ran], scenario: Scenario) -> dict[str, Any]:
         "trace": scenario.trace,
         "fleet": scenario.fleet,
         "slo": scenario.objectives,
-        "cost_models": scenario.expected_errors(),
-        "policies": [_policy(ran, _repeats(every, ran)) for ran in every if ran.is_main],
+        "cost_models": {name: price.expected_error for name, price in scenario.priced().items()},
+        "prices": prices(scenario),
+        "settings": scenario.settings,
+        "policies": [
+            {**_policy(ran, _repeats(every, ran)), "models": by_model(ran)} for ran in every if ran.is_main
+        ],
         "comparisons": versus(every),
         "sensitivity": [{"step_scale": ran.task.step_scale, **_policy(ran, [])} for ran in scaled],
     }
 
 
+def prices(scenario: Scenario) -> list[dict[str, str]]:
+    """Return what prices steps, how good that is, and where it comes from, for each model on each device."""
+    return [
+        {
+            "steps": name,
+            "quality": price.quality,
+            "expected_error": price.expected_error,
+            "source": price.source,
+        }
+        for name, price in scenario.priced().items()
+    ]
+
+
+def price_table(scenario: Scenario) -> Table:
+    """The same for people, but for the source."""
+    shown = Table(box=None, pad_edge=False)
+    for column in ("steps of", "priced by", "expected error"):
+        shown.add_column(column)
+    for price in prices(scenario):
+        shown.add_row(price["steps"], price["quality"], price["expected_error"])
+    return shown
+
+
 def tables(every: Sequence[Ran]) -> Iterator[Table]:
     """One row per policy; then what was asked for beside."""
-    yield _table("policy", "times in seconds", [(r.task.policy, r.found) for r in every if r.is_main])
+    main = [ran for ran in every if ran.is_main]
+    yield _table("policy", "times in seconds", [(r.task.policy, r.found) for r in main])
+    apart: list[tuple[str, Simulation | Measured]]
+    apart = [(f"{r.task.policy}, {model}", got) for r in main for model, got in by_model(r).items()]
+    if apart:
+        yield _table("model", "requests for each model alone", apart)
     if repeated := [(f"{r.task.policy}, seed {r.task.seed}", r.found) for r in every if r.task.seed]:
         yield _table("repeat", "arrivals drawn anew", repeated)
     if scaled := [r for r in every if r.task.step_scale != 1]:
@@ -49,6 +82,18 @@ def tables(every: Sequence[Ran]) -> Iterator[Table]:
         yield _table("sensitivity", "all steps shorter or longer", rows)
     if against := versus(every):
         yield _differences(against)
+
+
+def by_model(ran: Ran) -> dict[str, Measured]:
+    """Measure the requests for each model alone; empty if all are for one."""
+    scenario = ran.task.scenario
+    asked = {record.id: record.model or "" for record in scenario.records}
+    found: dict[str, list[Outcome]] = {}
+    for outcome in ran.found.outcomes:
+        found.setdefault(asked[outcome.id], []).append(outcome)
+    if len(found) < 2:
+        return {}
+    return {model: measure(found[model], scenario.objectives) for model in sorted(found)}
 
 
 def versus(every: Sequence[Ran]) -> list[Versus]:
@@ -80,7 +125,7 @@ def _policy(ran: Ran, repeats: Sequence[Ran]) -> dict[str, Any]:
     }
 
 
-def _table(what: str, caption: str, rows: Sequence[tuple[str, Simulation]]) -> Table:
+def _table(what: str, caption: str, rows: Sequence[tuple[str, Simulation | Measured]]) -> Table:
     shown = Table(box=None, pad_edge=False, caption=f"simulated; {caption}", caption_justify="left")
     shown.add_column(what)
     counts, shares = ("requests", "completed"), ("tokens/s", "cache hit", "SLO met", "ran in")
@@ -111,8 +156,9 @@ def _latency_columns() -> list[str]:
     return [f"{metric} {point}" for metric in ("TTFT", "TPOT", "E2E") for point in ("p50", "p99")]
 
 
-def _cells(found: Simulation) -> list[str]:
-    got = found.measured
+def _cells(found: Simulation | Measured) -> list[str]:
+    got = found.measured if isinstance(found, Simulation) else found
+    ran_in = f"{found.wall_s:.1f} s" if isinstance(found, Simulation) else ""
     latencies = [
         f"{getattr(summary, point):.3f}" if summary else "-"
         for summary in (got.ttft_s, got.tpot_s, got.e2e_s)
@@ -120,4 +166,4 @@ def _cells(found: Simulation) -> list[str]:
     ]
     shares = [f"{got.cache_hit_ratio:.1%}", f"{got.slo_attainment:.1%}"]
     tokens = f"{got.throughput_tokens_per_s:,.0f}"
-    return [f"{got.requests:,}", f"{got.completed:,}", *latencies, tokens, *shares, f"{found.wall_s:.1f} s"]
+    return [f"{got.requests:,}", f"{got.completed:,}", *latencies, tokens, *shares, ran_in]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,8 @@ from millrace.simulate import Simulation
 from millrace.simulate.repeat import spread
 
 STEP_SCALES = (0.9, 1.1)
+_NUMBER = re.compile(r"\d+")
+_MOST_KINDS = 3
 
 
 class Ran(Struct, frozen=True):
@@ -49,9 +53,9 @@ def tasks_of(
             yield Task(scenario=scenario, policy=name, step_scale=scale)
 
 
-def run_all(tasks: Sequence[Task], *, processes: int) -> list[Ran]:
+def run_all(tasks: Sequence[Task], *, processes: int, quiet: bool = False) -> list[Ran]:
     """Carry out the tasks; a bar shows requests of each, or runs if there are several processes."""
-    with counting_bar(transient=True) as bar:
+    with counting_bar(transient=True, quiet=quiet) as bar:
         if processes == 1:
             return [Ran(task, _watched(bar, task)) for task in tasks]
         count = bar.add_task("runs", total=len(tasks))
@@ -60,6 +64,29 @@ def run_all(tasks: Sequence[Task], *, processes: int) -> list[Ran]:
             found.append(Ran(task, simulation))
             bar.advance(count)
         return found
+
+
+def notes(every: Sequence[Ran], scenario: Scenario) -> Iterator[str]:
+    """Yield what a person should know of the runs: who got no answer and why, and what never happened."""
+    for ran in every:
+        if ran.is_main:
+            yield from _unanswered(ran)
+    longest_s = max(ran.found.simulated_s for ran in every)
+    late = [fault for fault in scenario.surroundings.faults if fault.at_s > longest_s]
+    for fault in late[:1]:
+        yield (
+            f"the last request ended at {longest_s:,.1f} s: {len(late)} faults never happened, like "
+            f"{fault.deed} {fault.replica} at {fault.at_s:g}s"
+        )
+
+
+def _unanswered(ran: Ran) -> Iterator[str]:
+    """Yield how many requests met each kind of error; errors that differ in numbers only are of a kind."""
+    errors = [outcome.error for outcome in ran.found.outcomes if outcome.error]
+    kinds = Counter(_NUMBER.sub("", error) for error in errors)
+    for kind, count in kinds.most_common(_MOST_KINDS):
+        example = next(error for error in errors if _NUMBER.sub("", error) == kind)
+        yield f"{ran.task.policy}: {count:,} requests got no answer: {example}"
 
 
 def named(path: Path | None, name: str | None) -> Path | None:

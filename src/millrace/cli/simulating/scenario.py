@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import cached_property
 from operator import attrgetter
@@ -11,19 +11,23 @@ from typing import Any
 
 from msgspec import Struct
 
-from millrace.cli.options import slo_of
+from millrace.cli.options import duration_s, read, slo_of
+from millrace.cli.simulating import models as naming
+from millrace.cli.simulating.meanwhile import surroundings_of
+from millrace.cli.simulating.pricing import Price, parse_profiles, price_of
+from millrace.cli.simulating.talks import talks_of
 from millrace.control import Controller, ControlSettings
 from millrace.core.batch import BatchingPolicy
-from millrace.core.cost import CostModel, Linear, Roofline
+from millrace.core.cost import CostModel
 from millrace.core.cost.scaled import Scaled
-from millrace.core.fleet_spec import FleetGroup, parse_fleet
+from millrace.core.fleet_spec import FleetGroup, bytes_per_s, members, parse_fleet
 from millrace.core.outcome import Outcome
 from millrace.core.request import Slo
 from millrace.core.trace import TraceRecord
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
-from millrace.data import calibrations, open_calibration, open_trace
+from millrace.data import open_trace
 from millrace.policies import load
-from millrace.simulate import Job, ServerSpec, Simulation, jobs_of, servers, simulate
+from millrace.simulate import Job, ServerSpec, Sessions, Simulation, Surroundings, jobs_of, servers, simulate
 from millrace.simulate.lanes import ChromeTrace
 from millrace.simulate.repeat import redraw_arrivals
 
@@ -36,21 +40,42 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     queueing: str = "fcfs"
     batching: str = "split_fuse"
     calibration: str | None = None
+    profile: Sequence[str] | None = None
     slo: str = ""
     requests: int | None = None
+    models: str | None = None
     rate: float = 1.0
+    lengths: float = 1.0
     input_scale: float = 1.0
     output_scale: float = 1.0
+    closed_loop: bool = False
+    think: str | None = None
     max_hold_s: float = 30.0
+    faults: str | None = None
+    cold_start: str | None = None
+    load_bandwidth: str | None = None
+    scrape: str | None = None
+    network: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
         return _again, tuple(getattr(self, name) for name in self.__struct_fields__)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, by name."""
+        named = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return {name: value for name, value in named if value is not None}
+
     @cached_property
     def groups(self) -> tuple[FleetGroup, ...]:
         """The fleet's groups."""
         return tuple(parse_fleet(self.fleet))
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The models of the fleet, in its order; requests that name none ask for the first."""
+        return tuple(dict.fromkeys(group.model.name for group in self.groups))
 
     @cached_property
     def objectives(self) -> Slo:
@@ -58,39 +83,75 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return slo_of(self.slo)
 
     @cached_property
-    def records(self) -> list[TraceRecord]:
-        """The reshaped trace, by time."""
-        records = scale_rate(open_trace(self.trace), self.rate)
-        records = scale_lengths(records, input_factor=self.input_scale, output_factor=self.output_scale)
+    def naming(self) -> naming.Models:
+        """Which model each request asks for."""
+        return naming.parse_models(self.models, self.served) if self.models else naming.Models()
+
+    @cached_property
+    def recorded(self) -> list[TraceRecord]:
+        """The trace at its own pace, by time, all else reshaped."""
+        records = scale_lengths(
+            open_trace(self.trace),
+            input_factor=self.lengths * self.input_scale,
+            output_factor=self.lengths * self.output_scale,
+        )
         kept = records if self.requests is None else first(records, self.requests)
         return sorted(kept, key=attrgetter("t_s"))
+
+    @cached_property
+    def records(self) -> list[TraceRecord]:
+        """The reshaped trace, by time."""
+        return list(scale_rate(naming.ask(self.recorded, self.naming, self.served[0]), self.rate))
+
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """What lies between the gateway and the fleet, and what happens to it."""
+        return surroundings_of(
+            network=self.network,
+            scrape=self.scrape,
+            faults=self.faults,
+            replicas=[name for name, _ in members(self.groups)],
+        )
+
+    @cached_property
+    def prices(self) -> list[Price]:
+        """What prices the steps of each group."""
+        profiles = parse_profiles(self.profile or (), self.groups)
+        return [price_of(group, calibration=self.calibration, profiles=profiles) for group in self.groups]
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a person should know of the workload before its results surprise them."""
+        return naming.notes(self.recorded, self.naming, self.served)
 
     def jobs(self, *, seed: int = 0, speed: float = 1.0) -> list[Job]:
         """Return the requests, with arrivals of this seed, `speed` times as fast."""
         records = scale_rate(redraw_arrivals(self.records, seed), speed)
-        return list(jobs_of(records, self.groups[0].model.name, self.objectives))
+        return list(jobs_of(records, self.served[0], self.objectives))
+
+    def workload(self, *, seed: int = 0) -> list[Job] | Sessions:
+        """Return the requests, or the conversations if their turns are to wait for each other."""
+        if not self.closed_loop:
+            return self.jobs(seed=seed)
+        records = naming.ask(self.recorded, self.naming, self.served[0])
+        think_s = read("--think", duration_s, self.think)
+        return talks_of(records, self.objectives, think_s=think_s, rate=self.rate, seed=seed)
 
     def servers(self, step_scale: float = 1.0) -> list[ServerSpec]:
         """Return the fleet, each step priced at `step_scale` times the cost model's price."""
 
         def cost(group: FleetGroup) -> CostModel:
-            exact = self.cost(group)
+            exact = self.prices[self.groups.index(group)].cost
             return exact if step_scale == 1 else Scaled(exact, step_scale)
 
-        return servers(self.groups, cost)
+        start_s = read("--cold-start", duration_s, self.cold_start)
+        bandwidth = read("--load-bandwidth", bytes_per_s, self.load_bandwidth)
+        return servers(self.groups, cost, cold_start_s=start_s, load_bytes_per_s=bandwidth)
 
-    def cost(self, group: FleetGroup) -> Linear | Roofline:
-        """The calibration asked for, or one that ships for this model on this device, or the data sheet."""
-        shipped = f"{group.model.name}-{group.device.name}"
-        if self.calibration is not None or shipped in calibrations():
-            return open_calibration(self.calibration or shipped)
-        return group.roofline
-
-    def expected_errors(self) -> dict[str, str]:
-        """Say how far off the prices of each model on each device are known to be."""
+    def priced(self) -> dict[str, Price]:
+        """Return what prices each model on each device, by `MODEL on DEVICE`."""
         return {
-            f"{group.model.name} on {group.device.name}": self.cost(group).expected_error
-            for group in self.groups
+            f"{group.model.name} on {group.device.name}": price
+            for group, price in zip(self.groups, self.prices, strict=True)
         }
 
     def controller(self, routing: str) -> Controller:
@@ -125,11 +186,12 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
     with ExitStack() as files:
         lanes = _lanes(files, task.lanes, task.policy, fleet)
         return simulate(
-            scenario.jobs(seed=task.seed),
+            scenario.workload(seed=task.seed),
             fleet,
             scenario.controller(task.policy),
             scenario.batching_policy(),
             slo=scenario.objectives,
+            surroundings=scenario.surroundings,
             log=files.enter_context(task.log.open("wb")).write if task.log else None,
             progress=progress,
             runs=lanes.tell if lanes else None,

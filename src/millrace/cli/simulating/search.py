@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
+from rich.progress import Progress
 from rich.table import Table
 
-from millrace.cli.output import say
+from millrace.cli.output import counting_bar
+from millrace.cli.simulating.results import prices
 from millrace.cli.simulating.scenario import Scenario
 from millrace.simulate.capacity import Capacity, Probe, attempt, find_capacity, servable
 from millrace.simulate.repeat import spread
@@ -49,15 +52,25 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 def search_all(
-    scenario: Scenario, policies: Sequence[str], *, goal: float, repeat: int, processes: int
+    scenario: Scenario,
+    policies: Sequence[str],
+    *,
+    goal: float,
+    repeat: int,
+    processes: int,
+    quiet: bool = False,
 ) -> list[Found]:
-    """Search each policy's capacity with each of `repeat` seeds, in the order of the policies."""
+    """Search each policy's capacity with each of `repeat` seeds, in the order of the policies.
+
+    A bar counts the rates that were tried, or searches if there are several processes.
+    """
     searches = [
         Search(scenario=scenario, policy=name, goal=goal, seed=seed)
         for name in policies
         for seed in range(repeat)
     ]
-    found = list(spread(_search, searches, processes=processes))
+    with counting_bar(transient=True, quiet=quiet) as bar:
+        found = list(_watched(bar, searches) if processes == 1 else _spread(bar, searches, processes))
     by_policy = (found[start : start + repeat] for start in range(0, len(found), repeat))
     return [replace(first, repeats=[one.capacity for one in rest]) for first, *rest in by_policy]
 
@@ -71,7 +84,9 @@ def result(scenario: Scenario, found: Sequence[Found], *, goal: float) -> dict[s
         "slo": scenario.objectives,
         "attain": goal,
         "unservable": found[0].unservable,
-        "cost_models": scenario.expected_errors(),
+        "cost_models": {name: price.expected_error for name, price in scenario.priced().items()},
+        "prices": prices(scenario),
+        "settings": scenario.settings,
         "policies": [_policy(one) for one in found],
     }
 
@@ -91,16 +106,30 @@ def table(found: Sequence[Found]) -> Table:
     return shown
 
 
-def warn(found: Sequence[Found]) -> None:
-    """Say on stderr what the figures leave out."""
+def notes(found: Sequence[Found]) -> Iterator[str]:
+    """Yield what the figures leave out."""
     if left_out := found[0].unservable:
-        say(
+        yield (
             f"{left_out:,} requests are longer than any replica allows and were left out; "
             "raise max_model_len in --fleet to take them"
         )
 
 
-def _search(search: Search) -> Found:
+def _watched(bar: Progress, searches: Sequence[Search]) -> Iterator[Found]:
+    for search in searches:
+        name = f"{search.policy}, seed {search.seed}" if search.seed else search.policy
+        count = bar.add_task(f"{name}: rates tried", total=None)
+        yield _search(search, partial(bar.advance, count))
+        bar.update(count, total=bar.tasks[count].completed)
+
+
+def _spread(bar: Progress, searches: Sequence[Search], processes: int) -> Iterator[Found]:
+    every = spread(_search, searches, processes=processes)
+    return iter(bar.track(every, total=len(searches), description="searches"))
+
+
+def _search(search: Search, tried: Callable[[], object] | None = None) -> Found:
+    """Find the capacity; `tried` is called after each rate."""
     scenario, policy = search.scenario, search.policy
     fleet = scenario.servers()
     every = scenario.jobs(seed=search.seed)
@@ -114,9 +143,12 @@ def _search(search: Search) -> Found:
         jobs = scenario.jobs(seed=search.seed, speed=rate_rps / recorded_rps)
         jobs = [job for job in jobs if job.request.id in kept]
         batching = scenario.batching_policy()
-        return attempt(
+        found = attempt(
             jobs, fleet, scenario.controller(policy), batching, slo=scenario.objectives, goal=search.goal
         )
+        if tried:
+            tried()
+        return found
 
     capacity = find_capacity(probe, recorded_rps, goal=search.goal)
     return Found(policy=policy, capacity=capacity, unservable=len(every) - len(fitting))

@@ -8,6 +8,7 @@ from millrace.core.synthetic.arrivals import Burst, Period, variation_of
 from millrace.core.synthetic.conversations import Turns
 from millrace.core.synthetic.lengths import Lengths, Stratum
 from millrace.core.synthetic.likeness import distance
+from millrace.core.synthetic.sessions import find_sessions
 from millrace.core.synthetic.workload import Workload, fit_workload, generate
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Turns",
     "Workload",
     "distance",
+    "find_sessions",
     "fit_workload",
     "generate",
     "variation_of",

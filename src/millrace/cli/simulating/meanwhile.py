@@ -1,0 +1,67 @@
+"""What happens while a fleet serves, as it was typed: faults, the network, and how often load is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from millrace.cli.options import duration_s, read
+from millrace.core.suggest import unknown
+from millrace.simulate import Surroundings, parse_faults
+from millrace.simulate.faults import Fault
+
+
+def surroundings_of(
+    *, network: str | None, scrape: str | None, faults: str | None, replicas: Collection[str]
+) -> Surroundings:
+    """Return what lies between a gateway and these replicas, and happens to them; None is nothing.
+
+    Raises ValueError, naming the option.
+    """
+    to_s, from_s = read("--network", _ways, network) or (0.0, 0.0)
+    return Surroundings(
+        to_engine_s=to_s,
+        from_engine_s=from_s,
+        scrape_s=read("--scrape", _period, scrape),
+        faults=_known(_faults(faults), replicas) if faults is not None else (),
+    )
+
+
+def _ways(text: str) -> tuple[float, float]:
+    ways_s = [duration_s(part) for part in text.split(",")]
+    if len(ways_s) > 2:
+        raise ValueError(f"{text} has {len(ways_s)} times; write one for both ways, or two, like 1ms,2ms")
+    return ways_s[0], ways_s[-1]
+
+
+def _period(text: str) -> float:
+    period_s = duration_s(text)
+    if not period_s:
+        raise ValueError(f"{text} is no period; write one above 0, like 5s, or leave it out")
+    return period_s
+
+
+def _faults(text: str) -> tuple[Fault, ...]:
+    """Read a script, or the file that it is in."""
+    if text.lstrip().startswith("{") or " at " in f" {text}":
+        return _script("--faults", text)
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(
+            f"--faults: there is no file {text}; name one, or write the faults, like 'kill r0 at 60s'"
+        )
+    return _script(f"--faults {text}", path.read_text(encoding="utf-8"))
+
+
+def _script(where: str, text: str) -> tuple[Fault, ...]:
+    found = read(where, parse_faults, text)
+    if not found:
+        raise ValueError(f"{where}: has no faults; write them like 'kill r0 at 60s; start r0 at 90s'")
+    return found
+
+
+def _known(faults: tuple[Fault, ...], replicas: Collection[str]) -> tuple[Fault, ...]:
+    for fault in faults:
+        if fault.replica not in replicas:
+            raise ValueError(f"--faults: {unknown('replica', fault.replica, replicas)}")
+    return faults

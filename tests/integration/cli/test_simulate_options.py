@@ -1,0 +1,202 @@
+"""What `millrace simulate` lets happen to a fleet, and what it lets requests ask for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from millrace.cli import main
+
+AZURE = ("simulate", "--trace", "azure_conv_2023", "--requests", "120")
+TWO = (*AZURE, "--fleet", "2x a100-80g llama-3-8b")
+MIXED = (*AZURE, "--fleet", "2x a100-80g llama-3-8b + 1x h100 qwen3-8b")
+SERVING = Path(__file__).parents[2] / "data/profiles/serving/RTX4090/meta-llama/Llama-3.1-8B/bf16"
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+    @property
+    def policy(self) -> Any:
+        """The first policy of the JSON that it printed."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)["policies"][0]
+
+
+def say(capsys: pytest.CaptureFixture[str], *words: str) -> Said:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    out, err = capsys.readouterr()
+    return Said(left.value.code, out, err)
+
+
+def conversations(path: Path) -> Path:
+    """Twenty conversations of three turns, a second apart, whatever the answers take."""
+    rows = [
+        {"id": f"{talk}.{turn}", "t_s": talk + turn, "input_tokens": 100 * (turn + 1), "output_tokens": 200}
+        | {"session": f"s{talk}"}
+        for talk in range(20)
+        for turn in range(3)
+    ]
+    rows.sort(key=lambda row: float(str(row["t_s"])))
+    lines = [{"schema": "millrace.trace/1", "source": "made up"}, *rows]
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    return path
+
+
+def test_what_a_dead_replica_had_begun_fails_and_the_rest_is_answered_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "requests.jsonl"
+    said = say(capsys, *TWO, "--faults", "kill r1 at 5s", "--requests-out", str(out), "--json")
+    assert 0 < said.policy["failed"] < 30
+    assert said.policy["failed"] + said.policy["completed"] == 120
+    assert f"least_work: {said.policy['failed']} requests got no answer: the replica went down" in said.err
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {line["replica"] for line in lines if line["scheduled_s"] > 5} == {"r0"}
+
+
+def test_a_cold_start_is_typed_or_follows_from_the_weights_or_stands_in_the_fleet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    late = ("--faults", "start r0 at 0s", "--max-hold", "1000", "--json")
+
+    def waited_s(*words: str, fleet: str = "a100-80g llama-3-8b") -> float:
+        """How long the first request waits for the only replica, which is not there yet."""
+        found: float = say(capsys, *AZURE, "--fleet", fleet, *late, *words).policy["ttft_s"]["max"]
+        return found
+
+    soon_s = waited_s()
+    assert waited_s("--cold-start", "30s") > 29 > soon_s
+    assert waited_s("--load-bandwidth", "1GB/s") > 15
+    stated_s = waited_s("--cold-start", "1h", fleet="a100-80g llama-3-8b cold_start=30s")
+    assert stated_s == waited_s("--cold-start", "30s")
+
+
+def test_ways_to_engines_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+    near, far = (say(capsys, *TWO, *words, "--json").policy for words in ((), ("--network", "1s,2s")))
+    assert far["ttft_s"]["min"] == pytest.approx(near["ttft_s"]["min"] + 3.0, abs=0.02)
+
+
+def test_with_scrapes_a_replica_is_there_when_it_is_next_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*AZURE, "--fleet", "a100-80g llama-3-8b", "--faults", "start r0 at 1s", "--json")
+    heard, asked = (say(capsys, *words, *more).policy for more in ((), ("--scrape", "20s")))
+    assert heard["ttft_s"]["max"] < 10 < 19 < asked["ttft_s"]["max"]
+
+
+def test_a_trace_is_shared_among_models_that_are_measured_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, *MIXED, "--models", "llama-3-8b:70,qwen3-8b:30", "--json")
+    models = said.policy["models"]
+    assert sorted(models) == ["llama-3-8b", "qwen3-8b"]
+    assert sum(model["requests"] for model in models.values()) == said.policy["completed"] == 120
+    assert 20 < models["qwen3-8b"]["requests"] < 52
+    again = say(
+        capsys, *MIXED, "--models", "llama-3-8b:70,qwen3-8b:30", "--routing", "least_work,two_choices"
+    )
+    assert "least_work, qwen3-8b" in again.out
+    assert "qwen3-8b on h100" in again.out
+
+
+def test_who_forgot_to_share_is_told_unless_they_want_it_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, *MIXED, "--json")
+    assert "120 requests name no model, and all of them ask for llama-3-8b" in said.err
+    assert said.policy["models"] == {}
+    assert say(capsys, *MIXED, "--json", "--quiet").err == ""
+
+
+def test_turns_wait_for_the_answers_before_them_in_any_process(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trace = (
+        "simulate",
+        "--trace",
+        str(conversations(tmp_path / "talks.jsonl")),
+        "--fleet",
+        "h100 llama-3-8b",
+    )
+    loop = (*trace, "--closed-loop", "--think", "5s", "--rate", "x2", "--repeat", "2")
+    out = tmp_path / "requests.jsonl"
+    said = say(capsys, *loop, "--requests-out", str(out), "--json")
+    assert said.policy["completed"] == 60
+    lines = {(line["seed"], line["id"]): line for line in map(json.loads, out.read_text().splitlines())}
+    for seed in (0, 1):
+        for talk in range(20):
+            first, second, _ = (lines[seed, f"{talk}.{turn}"] for turn in range(3))
+            assert second["scheduled_s"] == pytest.approx(first["finished_s"] + 5.0)
+    assert lines[0, "7.0"]["scheduled_s"] == 3.5
+    spread = say(capsys, *loop, "--jobs", "2", "--json").policy
+    assert {**spread, "wall_s": 0, "repeats": 0} == {**said.policy, "wall_s": 0, "repeats": 0}
+
+
+def test_the_quality_of_prices_is_printed_and_part_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = ("--fleet", "1x rtx-4090 llama-3-8b, 1x h100 llama-3-8b")
+    words = (*AZURE, *fleet, "--profile", f"llama-3-8b@rtx-4090={SERVING}", "--find", "capacity")
+    found = json.loads(say(capsys, *words[:-2], "--json").out)
+    assert {price["steps"]: price["quality"] for price in found["prices"]} == {
+        "llama-3-8b on rtx-4090": "measured grid",
+        "llama-3-8b on h100": "uncalibrated roofline",
+    }
+    assert all(price["expected_error"] and price["source"] for price in found["prices"])
+    assert found["settings"]["profile"] == [f"llama-3-8b@rtx-4090={SERVING}"]
+    table = say(capsys, *words).out
+    assert "measured grid" in table
+    assert "uncalibrated roofline" in table
+
+
+def test_lengths_and_rates_may_be_written_with_an_x(capsys: pytest.CaptureFixture[str]) -> None:
+    once, twice = (say(capsys, *TWO, *words, "--json").policy for words in ((), ("--rate", "x2")))
+    assert twice["throughput_rps"] > 1.3 * once["throughput_rps"]
+    both = say(capsys, *TWO, "--lengths", "x0.5", "--output-scale", "2", "--json").policy
+    split = say(capsys, *TWO, "--input-scale", "0.5", "--json").policy
+    assert both["e2e_s"]["mean"] == pytest.approx(split["e2e_s"]["mean"], rel=0.02)
+
+
+def test_faults_that_come_too_late_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, *TWO, "--faults", "kill r1 at 2h; start r1 at 3h")
+    assert "2 faults never happened, like kill r1 at 7200s" in said.err
+
+
+def test_help_is_in_panels(capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, "simulate", "--help")
+    for panel in (
+        "What comes in",
+        "What serves it",
+        "Who decides",
+        "What happens meanwhile",
+        "What is written",
+    ):
+        assert panel in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("--think", "5s"), "say --closed-loop too"),
+        (("--closed-loop",), "no request of this trace follows another"),
+        (("--closed-loop", "--think", "5"), "--think: cannot read the duration '5'"),
+        (("--profile", "a", "--calibration", "b"), "leave out one of them"),
+        (("--models", "gpt"), "unknown model of the fleet 'gpt'"),
+        (("--rate", "fast"), "'fast' is no factor"),
+        (("--cold-start", "9"), "--cold-start: cannot read the duration '9'"),
+        (("--load-bandwidth", "9"), "--load-bandwidth: cannot read the bandwidth '9'"),
+        (("--faults", "kill r9 at 1s"), "unknown replica 'r9'"),
+        (
+            ("--find", "capacity", "--scrape", "5s"),
+            "leave out --closed-loop, --faults, --scrape and --network",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], hint: str
+) -> None:
+    said = say(capsys, *TWO, *words)
+    assert (said.code, said.out) == (2, "")
+    assert hint in said.err
+    assert len(said.err.strip().splitlines()) == 1
