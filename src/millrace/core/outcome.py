@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
-from typing import Literal
+from math import inf
+from typing import Literal, get_args
 
 from msgspec import Struct
 
@@ -11,6 +13,7 @@ from millrace.core.request import Slo
 from millrace.core.stats import Summary, summary
 
 Status = Literal["completed", "refused", "failed", "cancelled"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,47 +82,98 @@ class Measured(Struct, frozen=True, kw_only=True):
     cache_hit_ratio: float
 
 
+class Tally:
+    """Sums up outcomes one by one; of each it keeps three numbers, so a run may be longer than memory."""
+
+    __slots__ = (
+        "_cached_tokens",
+        "_counts",
+        "_e2e_s",
+        "_first_s",
+        "_good",
+        "_last_s",
+        "_output_tokens",
+        "_prompt_tokens",
+        "_tpot_limit_s",
+        "_tpot_s",
+        "_ttft_limit_s",
+        "_ttft_s",
+    )
+
+    def __init__(self, slo: Slo) -> None:
+        self._ttft_limit_s = inf if slo.ttft_s is None else slo.ttft_s
+        self._tpot_limit_s = inf if slo.tpot_s is None else slo.tpot_s
+        self._counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
+        self._first_s, self._last_s = inf, -inf
+        self._ttft_s, self._tpot_s, self._e2e_s = array("d"), array("d"), array("d")
+        self._prompt_tokens = self._output_tokens = self._cached_tokens = self._good = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in one outcome, in no particular order."""
+        scheduled_s, first_token_s, finished_s = (
+            outcome.scheduled_s,
+            outcome.first_token_s,
+            outcome.finished_s,
+        )
+        self._counts[outcome.status] += 1
+        if scheduled_s < self._first_s:
+            self._first_s = scheduled_s
+        last_s = scheduled_s if finished_s is None or finished_s < scheduled_s else finished_s
+        if last_s > self._last_s:
+            self._last_s = last_s
+        if outcome.status == "completed":
+            self._prompt_tokens += outcome.prompt_tokens
+            self._output_tokens += outcome.output_tokens
+            self._cached_tokens += outcome.cached_tokens
+            self._time(scheduled_s, first_token_s, finished_s, outcome.output_tokens)
+
+    def _time(
+        self, scheduled_s: float, first_token_s: float | None, finished_s: float | None, output_tokens: int
+    ) -> None:
+        """Note the latencies of a completed request: what its properties say, worked out once."""
+        in_time = True
+        if first_token_s is not None:
+            ttft_s = first_token_s - scheduled_s
+            self._ttft_s.append(ttft_s)
+            in_time = ttft_s <= self._ttft_limit_s
+        if finished_s is not None:
+            self._e2e_s.append(finished_s - scheduled_s)
+            if first_token_s is not None and output_tokens > 1:
+                tpot_s = (finished_s - first_token_s) / (output_tokens - 1)
+                self._tpot_s.append(tpot_s)
+                in_time = in_time and tpot_s <= self._tpot_limit_s
+        self._good += in_time
+
+    def measured(self) -> Measured:
+        """Return the summary of what was added so far; of nothing, it is zeros."""
+        counts, requests = self._counts, sum(self._counts.values())
+        duration_s = self._last_s - self._first_s if requests else 0.0
+        per_s = 1 / duration_s if duration_s else 0.0
+        return Measured(
+            requests=requests,
+            completed=counts["completed"],
+            refused=counts["refused"],
+            failed=counts["failed"],
+            cancelled=counts["cancelled"],
+            duration_s=duration_s,
+            ttft_s=summary(self._ttft_s) if self._ttft_s else None,
+            tpot_s=summary(self._tpot_s) if self._tpot_s else None,
+            e2e_s=summary(self._e2e_s) if self._e2e_s else None,
+            throughput_rps=counts["completed"] * per_s,
+            throughput_tokens_per_s=self._output_tokens * per_s,
+            goodput_rps=self._good * per_s,
+            slo_attainment=self._good / requests if requests else 0.0,
+            cache_hit_ratio=self._cached_tokens / self._prompt_tokens if self._prompt_tokens else 0.0,
+        )
+
+
 def measure(outcomes: Iterable[Outcome], slo: Slo) -> Measured:
     """Summarise a run; an empty run measures as zeros."""
-    every = list(outcomes)
-    done = [o for o in every if o.status == "completed"]
-    good = sum(o.meets(slo) for o in every)
-    duration_s = _duration_s(every)
-    per_s = 1 / duration_s if duration_s else 0.0
-    prompt_tokens = sum(o.prompt_tokens for o in done)
-    return Measured(
-        requests=len(every),
-        completed=len(done),
-        refused=_count(every, "refused"),
-        failed=_count(every, "failed"),
-        cancelled=_count(every, "cancelled"),
-        duration_s=duration_s,
-        ttft_s=_summary(o.ttft_s for o in done),
-        tpot_s=_summary(o.tpot_s for o in done),
-        e2e_s=_summary(o.e2e_s for o in done),
-        throughput_rps=len(done) * per_s,
-        throughput_tokens_per_s=sum(o.output_tokens for o in done) * per_s,
-        goodput_rps=good * per_s,
-        slo_attainment=good / len(every) if every else 0.0,
-        cache_hit_ratio=sum(o.cached_tokens for o in done) / prompt_tokens if prompt_tokens else 0.0,
-    )
+    tally = Tally(slo)
+    for outcome in outcomes:
+        tally.add(outcome)
+    return tally.measured()
 
 
 def _within(value_s: float | None, limit_s: float | None) -> bool:
     return limit_s is None or value_s is None or value_s <= limit_s
-
-
-def _count(outcomes: list[Outcome], status: Status) -> int:
-    return sum(o.status == status for o in outcomes)
-
-
-def _summary(values: Iterable[float | None]) -> Summary | None:
-    known = [v for v in values if v is not None]
-    return summary(known) if known else None
-
-
-def _duration_s(outcomes: list[Outcome]) -> float:
-    if not outcomes:
-        return 0.0
-    last_s = max(max(o.finished_s or 0.0, o.scheduled_s) for o in outcomes)
-    return last_s - min(o.scheduled_s for o in outcomes)

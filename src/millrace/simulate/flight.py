@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from millrace.core.outcome import Outcome, Status
 from millrace.replica.sequence import Sequence
 from millrace.simulate.job import Job
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(Struct, eq=False):
     """A job between its arrival and its end."""
 
     job: Job
@@ -19,13 +18,17 @@ class Flight:
 
     def outcome(self, status: Status, now_s: float, *, done: Sequence | None, error: str | None) -> Outcome:
         """Return what became of the job; `done` is its sequence if the engine completed it."""
+        if done is None:
+            output_tokens = cached_tokens = 0
+        else:
+            output_tokens, cached_tokens = done.generated, done.cached_tokens
         return Outcome(
             id=self.job.request.id,
             scheduled_s=self.job.t_s,
             status=status,
             prompt_tokens=self.job.prompt_tokens,
-            output_tokens=done.generated if done else 0,
-            cached_tokens=done.cached_tokens if done else 0,
+            output_tokens=output_tokens,
+            cached_tokens=cached_tokens,
             replica=self.replica,
             first_token_s=self.first_token_s,
             finished_s=now_s,

@@ -1,10 +1,8 @@
-"""Virtual time: a heap of what comes next, the controller that decides, and the servers that carry it out."""
+"""The fleet in virtual time: the controller that decides, and the servers that carry it out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heappop, heappush
-from itertools import count
 from typing import Any, assert_never
 
 from millrace.control import Controller
@@ -24,7 +22,9 @@ from millrace.core.event import (
 from millrace.core.outcome import Outcome, Status
 from millrace.core.replica import Phase, Report
 from millrace.core.suggest import unknown
+from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
+from millrace.simulate.agenda import Agenda
 from millrace.simulate.faults import Fault, late_joiners
 from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
@@ -37,8 +37,6 @@ Watcher = Callable[[Event, list[Action]], None]
 Said = tuple[str, Phase, Report | None]
 DOWN: tuple[Phase, ...] = ("starting", "gone")
 WHY = "the replica went down"
-Happening = tuple[float, int, Callable[[Any], None], Any]
-"""When, in which order among equals, what, and to whom."""
 
 
 class World:
@@ -52,7 +50,7 @@ class World:
         controller: Controller,
         servers: Iterable[Engine],
         *,
-        finish: Callable[[Outcome], None],
+        finish: Callable[[Outcome], object],
         watch: Watcher | None = None,
         surroundings: Surroundings | None = None,
         follow: Callable[[Outcome], Iterable[Job]] | None = None,
@@ -60,16 +58,17 @@ class World:
         self.controller = controller
         self.servers = {server.id: server for server in servers}
         self.surroundings = surroundings or Surroundings()
-        self.now_s = self.ended_s = 0.0
+        self.ended_s = 0.0
+        self._agenda = Agenda()
         self._finish = finish
         self._watch = watch
         self._follow = follow
+        self._to_engine_s = self.surroundings.to_engine_s
+        self._from_engine_s = self.surroundings.from_engine_s
         self._jobs: Iterator[Job] = iter(())
-        self._heap: list[Happening] = []
-        self._order = count()
         self._flights: dict[str, Flight] = {}
         self._tick_s: float | None = None
-        self._busy = 0
+        self._slowdowns = self.surroundings.slowdowns
         self._away: dict[str, Phase] = {}  # replicas that are not simply ready
         self._ready_s: dict[str, float] = {}
         for fault in self.surroundings.faults:
@@ -82,29 +81,28 @@ class World:
         for server in self.servers.values():
             self._tell(Reported(self.now_s, server.id, self._phase(server), server.spec))
         for fault in self.surroundings.faults:
-            self._at(fault.at_s, self._strike, fault)
+            self._agenda.at(fault.at_s, self._strike, fault)
         if self.surroundings.scrape_s:
-            self._at(self.surroundings.scrape_s, self._scrape, None)
+            self._agenda.at(self.surroundings.scrape_s, self._scrape, None)
         self._jobs = iter(jobs)
         self._await_arrival()
-        heap = self._heap
-        while heap:
-            self.now_s, _, happen, whom = heappop(heap)
-            happen(whom)
+        self._agenda.play()
 
-    def _at(self, time_s: float, happen: Callable[[Any], None], whom: Any) -> None:
-        heappush(self._heap, (time_s, next(self._order), happen, whom))
+    @property
+    def now_s(self) -> float:
+        """The moment at hand."""
+        return self._agenda.now_s
 
     def _await_arrival(self) -> None:
-        """Only one arrival is in the heap at a time, so a workload can be longer than memory."""
+        """Only one arrival is on the agenda at a time, so a workload can be longer than memory."""
         job = next(self._jobs, None)
         if job is None:
             return
-        if job.t_s < self.now_s:
+        if job.t_s < self._agenda.now_s:
             raise ValueError(
                 f"request {job.request.id!r} is due at {job.t_s} s, before the one in front of it"
             )
-        self._at(job.t_s, self._arrive, job)
+        self._agenda.at(job.t_s, self._arrive, job)
 
     def _arrive(self, job: Job) -> None:
         self._await_arrival()
@@ -112,7 +110,7 @@ class World:
 
     def _come(self, job: Job) -> None:
         self._flights[job.request.id] = Flight(job)
-        self._tell(Arrived(self.now_s, job.request))
+        self._tell(Arrived(self._agenda.now_s, job.request))
 
     def _tell(self, event: Event) -> None:
         actions = self.controller.on(event)
@@ -123,7 +121,7 @@ class World:
         due_s = self.controller.next_deadline_s()
         if due_s is not None and due_s != self._tick_s:
             self._tick_s = due_s
-            self._at(max(due_s, self.now_s), self._tick, None)
+            self._agenda.at(due_s, self._tick, None)
 
     def _tick(self, _: None) -> None:
         self._tell(Ticked(self.now_s))
@@ -133,8 +131,8 @@ class World:
             case Dispatch():
                 flight = self._flights[action.request_id]
                 flight.replica = action.replica
-                if self.surroundings.to_engine_s:
-                    self._at(self.now_s + self.surroundings.to_engine_s, self._deliver, flight)
+                if self._to_engine_s:
+                    self._agenda.at(self.now_s + self._to_engine_s, self._deliver, flight)
                 else:
                     self._deliver(flight)
             case Cancel():
@@ -146,7 +144,8 @@ class World:
                 assert_never(action)
 
     def _abort(self, server: Engine, request_id: str) -> None:
-        self._interrupt(server)
+        if server.busy and server.cut(self.now_s):
+            self._agenda.at(server.end_s, self._ended, server)
         server.abort(request_id)
 
     def _deliver(self, flight: Flight) -> None:
@@ -158,68 +157,66 @@ class World:
         try:
             server.add(flight.job)
         except ValueError as error:
-            self._leave(flight.job.request.id, error=str(error))
+            self._hear(self._rejected, (flight.job.request.id, str(error)))
             return
-        if server.busy:
-            self._interrupt(server)
-        else:
+        if not server.busy:
             self._start(server)
-
-    def _interrupt(self, server: Engine) -> None:
-        if server.busy and server.cut(self.now_s):
-            self._at(server.end_s, self._ended, server)
+        elif server.cut(self._agenda.now_s):
+            self._agenda.at(server.end_s, self._ended, server)
 
     def _start(self, server: Engine) -> None:
-        if server.start(self.now_s, self._slowdown()):
-            self._busy += 1
-            self._at(server.end_s, self._ended, server)
+        agenda = self._agenda
+        if server.start(agenda.now_s, self._slowdown() if self._slowdowns else 1.0):
+            agenda.at(server.end_s, self._ended, server)
 
     def _slowdown(self) -> float:
-        slowdowns = self.surroundings.slowdowns
-        return slowdowns[min(self._busy, len(slowdowns) - 1)] if slowdowns else 1.0
+        busy = sum(server.busy for server in self.servers.values())
+        return self._slowdowns[min(busy, len(self._slowdowns) - 1)]
 
     def _ended(self, server: Engine) -> None:
-        if not server.busy or server.end_s != self.now_s:
+        agenda = self._agenda
+        if not server.busy or server.end_s != agenda.now_s:
             return  # the run was cut, and has ended before
-        self._busy -= 1
         progress = server.finish()
-        for sequence in progress.first:
-            self._hear(self._emitted, sequence)
-        for end in progress.ended:
-            self._leave(end.sequence.id, end.sequence)
+        if progress.first or progress.ended:
+            agenda.at(agenda.now_s + self._from_engine_s, self._progressed, progress)
         self._start(server)
         if self._away:
             self._retire(server)
 
     def _hear(self, happen: Callable[[Any], None], whom: Any) -> None:
         """Let the gateway hear of something, after the way from the engine."""
-        self._at(self.now_s + self.surroundings.from_engine_s, happen, whom)
+        self._agenda.at(self._agenda.now_s + self._from_engine_s, happen, whom)
 
-    def _emitted(self, sequence: Sequence) -> None:
-        flight = self._flights.get(sequence.id)
-        if flight is not None:
-            flight.first_token_s = self.now_s
-            self._tell(Started(self.now_s, sequence.id))
+    def _progressed(self, progress: Progress) -> None:
+        now_s, flights = self._agenda.now_s, self._flights
+        for sequence in progress.first:
+            flight = flights.get(sequence.id)
+            if flight is not None:
+                flight.first_token_s = now_s
+                self._tell(Started(now_s, sequence.id))
+        for end in progress.ended:
+            done = end.sequence
+            if done.id in flights:
+                self._end(done.id, "completed", done=done)
+                self._tell(Finished(now_s, done.id, done.prompt_tokens, done.generated, done.cached_tokens))
 
-    def _leave(self, request_id: str, done: Sequence | None = None, error: str | None = None) -> None:
-        self._hear(self._left, (request_id, done, error))
-
-    def _left(self, last: tuple[str, Sequence | None, str | None]) -> None:
-        request_id, done, error = last
+    def _rejected(self, last: tuple[str, str]) -> None:
+        request_id, error = last
         if request_id in self._flights:
-            self._end(request_id, "completed" if done else "failed", done=done, error=error)
-            self._tell(_finished(self.now_s, request_id, done))
+            self._end(request_id, "failed", error=error)
+            self._tell(Finished(self.now_s, request_id))
 
     def _end(
         self, request_id: str, status: Status, *, done: Sequence | None = None, error: str | None = None
     ) -> None:
         flight = self._flights.pop(request_id)
-        self.ended_s = self.now_s
-        outcome = flight.outcome(status, self.now_s, done=done, error=error)
+        self.ended_s = self._agenda.now_s
+        outcome = flight.outcome(status, self.ended_s, done=done, error=error)
         self._finish(outcome)
         if self._follow:
             for job in self._follow(outcome):
-                self._at(job.t_s, self._come, job)
+                self._agenda.at(job.t_s, self._come, job)
 
     def _scrape(self, _: None) -> None:
         said = [self._say(server) for server in self.servers.values()]
@@ -229,9 +226,9 @@ class World:
         began_s, said = scrape
         for one in said:
             self._reported(one)
-        if self._flights or self._heap:
+        if self._flights or self._agenda:
             assert self.surroundings.scrape_s is not None
-            self._at(max(self.now_s, began_s + self.surroundings.scrape_s), self._scrape, None)
+            self._agenda.at(max(self.now_s, began_s + self.surroundings.scrape_s), self._scrape, None)
 
     def _say(self, server: Engine) -> Said:
         phase = self._phase(server)
@@ -261,14 +258,13 @@ class World:
         elif fault.deed == "start" and phase == "gone":
             self._turn(server, "starting")
             self._ready_s[server.id] = self.now_s + server.cold_start_s
-            self._at(self._ready_s[server.id], self._booted, server)
+            self._agenda.at(self._ready_s[server.id], self._booted, server)
         elif fault.deed == "drain" and phase == "ready":
             self._turn(server, "draining")
             self._retire(server)
 
     def _kill(self, server: Engine) -> None:
         # What left the engine before is heard before: the way back keeps the order, so nothing is stale.
-        self._busy -= server.busy
         self._ready_s.pop(server.id, None)
         for request_id in server.drop():
             self._hear(self._failed, self._flights[request_id])
@@ -288,9 +284,3 @@ class World:
         if flight.first_token_s is not None:
             self._end(request_id, "failed", error=WHY)
         self._tell(Failed(self.now_s, request_id, WHY, replica_down=True))
-
-
-def _finished(now_s: float, request_id: str, done: Sequence | None) -> Finished:
-    if done is None:
-        return Finished(now_s, request_id)
-    return Finished(now_s, request_id, done.prompt_tokens, done.generated, done.cached_tokens)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.core.outcome import Outcome, Status, measure
+from millrace.core.outcome import Outcome, Status, Tally, measure
 from millrace.core.request import Slo
+from millrace.core.stats import percentile, summary
 
 STATUSES: tuple[Status, ...] = ("completed", "refused", "failed", "cancelled")
 
@@ -101,3 +102,42 @@ def test_every_outcome_is_counted_once(statuses: list[Status]) -> None:
 def test_an_outcome_survives_a_log() -> None:
     outcome = _outcome(error="none", replica="r")
     assert msgspec.json.decode(msgspec.json.encode(outcome), type=Outcome) == outcome
+
+
+def _moments() -> st.SearchStrategy[float | None]:
+    return st.none() | st.floats(10.0, 20.0)
+
+
+outcomes = st.builds(
+    _outcome,
+    status=st.sampled_from(STATUSES),
+    scheduled_s=st.floats(0.0, 30.0),
+    first_token_s=_moments(),
+    finished_s=_moments(),
+    output_tokens=st.integers(0, 9),
+)
+
+
+@given(st.lists(outcomes, max_size=20), st.none() | st.floats(0.0, 5.0), st.none() | st.floats(0.0, 5.0))
+def test_a_tally_says_what_the_outcomes_say(
+    every: list[Outcome], ttft_s: float | None, tpot_s: float | None
+) -> None:
+    slo = Slo(ttft_s=ttft_s, tpot_s=tpot_s)
+    found, done = measure(every, slo), [o for o in every if o.status == "completed"]
+    for name in ("ttft_s", "tpot_s", "e2e_s"):
+        known = [value for o in done if (value := getattr(o, name)) is not None]
+        assert getattr(found, name) == (summary(known) if known else None)
+    if every:
+        assert found.slo_attainment == sum(o.meets(slo) for o in every) / len(every)
+        ends_s = [max(o.finished_s or o.scheduled_s, o.scheduled_s) for o in every]
+        assert found.duration_s == max(ends_s) - min(o.scheduled_s for o in every)
+
+
+def test_a_tally_can_be_asked_while_it_goes_on() -> None:
+    tally = Tally(Slo())
+    tally.add(_outcome())
+    assert tally.measured().requests == 1
+    tally.add(_outcome(first_token_s=12.0))
+    found = tally.measured()
+    assert found.ttft_s is not None
+    assert (found.requests, found.ttft_s.p50) == (2, percentile([1.0, 2.0], 50))

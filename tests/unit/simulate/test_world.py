@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from msgspec import Struct
 
@@ -136,3 +138,19 @@ def test_load_reports_come_at_every_scrape_and_stop_with_the_work() -> None:
 def test_settings_reach_the_controller() -> None:
     found = run([job("a")], servers(1), settings=ControlSettings(max_attempts=1))
     assert found.measured.completed == 1
+
+
+def test_without_outcomes_the_summary_stays_and_jobs_may_be_generated() -> None:
+    jobs = [job(f"q{n}", n / 4) for n in range(9)]
+    seen: list[Outcome] = []
+    kept = run(jobs, servers(2))
+    lean = run(iter(jobs), servers(2), keep_outcomes=False, progress=seen.append)  # type: ignore[arg-type]
+    assert (lean.measured, lean.simulated_s, seen) == (kept.measured, kept.simulated_s, kept.outcomes)
+    with pytest.raises(ValueError, match="simulate with keep_outcomes=True"):
+        _ = lean.outcomes
+
+
+def test_python_looks_for_cycles_as_often_as_before_when_a_simulation_is_over() -> None:
+    before = gc.get_threshold()
+    run([job("a")], servers(1))
+    assert gc.get_threshold() == before
