@@ -11,7 +11,8 @@ import msgspec
 import typer
 
 from millrace.cli.output import say
-from millrace.control import Controller, ControlSettings
+from millrace.cli.serving import aliases_of, fallbacks_of
+from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.replica import ReplicaSpec
 from millrace.gateway import GatewaySettings
 from millrace.gateway import run as run_gateway
@@ -19,6 +20,7 @@ from millrace.launch import Fleet, Front, engine_command, gateway_command
 from millrace.policies import load
 
 DEMO_RUN = Path("millrace-demo")
+BUDGET = RetryBudget()
 
 
 def run(
@@ -37,6 +39,15 @@ def run(
     routing: Annotated[str, typer.Option(help="Routing policy; see `millrace policies`.")] = "least_work",
     queueing: Annotated[str, typer.Option(help="Queueing policy.")] = "fcfs",
     max_attempts: Annotated[int, typer.Option(help="Replicas a request is tried on.")] = 3,
+    retry_ratio: Annotated[
+        float, typer.Option(help="Share of all requests that may be tried again.")
+    ] = BUDGET.ratio,
+    retry_reserve: Annotated[
+        int, typer.Option(help="Retries kept for an engine's sudden death.")
+    ] = BUDGET.reserve,
+    retry_floor: Annotated[
+        float, typer.Option(help="Retries allowed each second, however little arrives.")
+    ] = BUDGET.floor_per_s,
     max_held: Annotated[
         int, typer.Option(help="Requests held per model while no replica can take them.")
     ] = 1024,
@@ -45,7 +56,29 @@ def run(
         Path | None, typer.Option(help="JSON file: for a backend, what was bought (see docs/wire.md).")
     ] = None,
     alias: Annotated[
-        list[str] | None, typer.Option(help="Another name of a model, NAME=MODEL (repeatable).")
+        list[str] | None,
+        typer.Option(
+            help="Another name of a model, NAME=MODEL, or of several by weight, NAME=MODEL:90,OTHER:10; "
+            "the name * stands for any that is not served (repeatable)."
+        ),
+    ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(help="Models to turn to when one cannot answer, MODEL=OTHER,OTHER (repeatable)."),
+    ] = None,
+    answer_as_asked: Annotated[
+        bool,
+        typer.Option(
+            "--answer-as-asked/--answer-as-served",
+            help="What an answer calls its model: the name asked for, or the engine's own.",
+        ),
+    ] = True,
+    admin_host: Annotated[str, typer.Option(help="Address of the admin port.")] = "127.0.0.1",
+    admin_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Serve metrics and health on this port too; 0 takes any free one."
+        ),
     ] = None,
     event_log: Annotated[
         Path | None, typer.Option(help="Write every event and decision to this file.")
@@ -55,18 +88,25 @@ def run(
     max_body: Annotated[int, typer.Option(help="Bytes a request body may have.")] = 32 << 20,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
+    budget = RetryBudget(ratio=retry_ratio, reserve=retry_reserve, floor_per_s=retry_floor)
     controller = Controller(
         load("routing", routing),
         load("queueing", queueing),
-        ControlSettings(max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold),
+        ControlSettings(
+            max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold, retry_budget=budget
+        ),
     )
     if demo == bool(backend):
         raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
     if demo:
         patience = _words(max_attempts=max_attempts, max_held=max_held, max_hold=max_hold, drain=drain)
+        retries = _words(retry_ratio=retry_ratio, retry_reserve=retry_reserve, retry_floor=retry_floor)
         front = _words(host=host, queueing=queueing, specs=specs, scrape=scrape, max_body=max_body)
+        admin = _words(admin_host=admin_host, admin_port=admin_port)
         named = [word for name in alias or () for word in ("--alias", name)]
-        options = (*patience, *front, *named)
+        named += [word for chain in fallback or () for word in ("--fallback", chain)]
+        named += [] if answer_as_asked else ["--answer-as-served"]
+        options = (*patience, *retries, *front, *admin, *named)
         gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=options)
         raise typer.Exit(_until_interrupted(_serve_demo(engines, gateway, drain)))
     settings = GatewaySettings(
@@ -74,7 +114,11 @@ def run(
         host=host,
         port=port,
         specs=_specs(specs),
-        aliases=_aliases(alias),
+        aliases=aliases_of(alias or []),
+        fallbacks=fallbacks_of(fallback or []),
+        answer_as_asked=answer_as_asked,
+        admin_host=admin_host,
+        admin_port=admin_port,
         event_log=event_log,
         scrape_s=scrape,
         drain_s=drain,
@@ -89,14 +133,6 @@ def _words(**options: object) -> list[str]:
         (f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value is not None
     ]
     return [word for pair in said for word in pair]
-
-
-def _aliases(named: list[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in named or ()]
-    for name, _, model in pairs:
-        if not name or not model:
-            raise ValueError(f"cannot read the alias {name!r}; write NAME=MODEL, such as gpt-4o-mini=demo")
-    return {name: model for name, _, model in pairs}
 
 
 def _specs(path: Path | None) -> dict[str, ReplicaSpec]:

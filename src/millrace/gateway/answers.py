@@ -104,14 +104,15 @@ class PassedAnswer:
 
 
 class EventStream:
-    """Passes server-sent events on; the bytes of an event are never changed."""
+    """Passes server-sent events on; the bytes of an event are never changed but for its model's name."""
 
-    __slots__ = ("_events", "_exchange", "_head", "_last_s", "_sieve", "_write", "committed")
+    __slots__ = ("_events", "_exchange", "_head", "_last_s", "_renaming", "_sieve", "_write", "committed")
 
     def __init__(self, exchange: Exchange, head: Head, *, strip_usage: bool) -> None:
         self._exchange = exchange
         self._head = head
         self._sieve = EventSieve(strip=strip_usage)
+        self._renaming = None if head.encoded else exchange.renaming()
         self._write: Callable[[bytes], None] = self._open
         self._events = 0
         self._last_s = 0.0
@@ -119,7 +120,7 @@ class EventStream:
 
     def framed(self, data: bytes, start: int) -> None:
         """Pass one HTTP chunk on untouched if it holds whole events and the client reads chunks."""
-        if self._exchange.client.bare or not self._sieve.passes(data):
+        if self._exchange.client.bare or self._renaming is not None or not self._sieve.passes(data):
             self.payload(data[start:-2])
             return
         self._write(data)
@@ -152,6 +153,8 @@ class EventStream:
 
     def _send(self, events: bytes) -> None:
         if events:
+            if self._renaming is not None:
+                events = self._renaming(events)
             self._write(events if self._exchange.client.bare else chunk(events))
             self._observe(events)
 

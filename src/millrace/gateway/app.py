@@ -7,11 +7,13 @@ from collections import deque
 from time import monotonic
 from typing import Protocol
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from millrace.core.event import Action, Arrived, Cancel, Cancelled, Dispatch, Event, Refuse, Reported, Ticked
 from millrace.core.prompt import InvalidRequestError, Kind, describe
 from millrace.gateway import errors
+from millrace.gateway.admin import Admin
 from millrace.gateway.client import ClientConnection
 from millrace.gateway.errors import Fault
 from millrace.gateway.exchange import Exchange
@@ -20,10 +22,10 @@ from millrace.gateway.ids import RequestIds, slo_of, text_of
 from millrace.gateway.journal import Journal
 from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
+from millrace.gateway.names import Names
 from millrace.gateway.request import Incoming
 from millrace.gateway.routes import INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
-from millrace.gateway.splice import with_model
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 
@@ -54,10 +56,12 @@ class Gateway:
         self.clients: set[ClientConnection] = set()
         self.draining = False
         self.port = settings.port
+        self.admin = Admin(self)
         self.journal: Journal | None = None
         self.origin_s = monotonic()
         self._controller = controller
         self._ids = RequestIds()
+        self._names = Names(settings.aliases, settings.fallbacks)
         self._events: deque[Event] = deque()
         self._telling = False
         self._loop = asyncio.get_running_loop()
@@ -93,12 +97,16 @@ class Gateway:
         path, query = path_of(incoming.target)
         kind = INFERENCE.get(path)
         if incoming.fault is not None or kind is None or incoming.method != b"POST":
-            answer_locally(self, client, incoming, path, self._id_for(incoming).encode())
+            answer_locally(self, client, incoming, path, self.id_for(incoming).encode())
         elif self.draining:
-            request_id = self._id_for(incoming).encode()
+            request_id = self.id_for(incoming).encode()
             client.respond(errors.answer(SHUTTING_DOWN, request_id, kind=kind, close=True))
         else:
             self._begin(client, incoming, Wire(path, query, b"".join(incoming.lines), incoming.body), kind)
+
+    def id_for(self, incoming: Incoming) -> str:
+        """Return the id that a request goes by."""
+        return self._ids.choose(incoming.noted, self.exchanges)
 
     def lost(self, engine: Engine) -> None:
         """An engine cannot be reached; the controller learns it from the failed request."""
@@ -114,13 +122,13 @@ class Gateway:
         """Drop every connection and forget the alarm."""
         if self._alarm is not None:
             self._alarm.cancel()
-        for client in list(self.clients):
+        for client in (*self.clients, *self.admin.clients):
             client.cut()
         for member in self.fleet.members.values():
             member.engine.close()
 
     def _begin(self, client: ClientConnection, incoming: Incoming, wire: Wire, kind: Kind) -> None:
-        noted, request_id = incoming.noted, self._ids.choose(incoming.noted, self.exchanges)
+        noted, request_id = incoming.noted, self.id_for(incoming)
         if noted.get(b"x-stainless-retry-count", b"0") != b"0":
             self.metrics.client_retries += 1
         try:
@@ -138,16 +146,15 @@ class Gateway:
             fault = Fault(400, str(error), error.param)
             client.respond(errors.answer(fault, request_id.encode(), kind=kind, close=client.closing))
             return
-        if model := self.settings.aliases.get(asked.request.model):
-            asked = replace(asked, request=replace(asked.request, model=model))
-            wire = replace(wire, body=with_model(wire.body, model))
-        exchange = Exchange(self, client, kind, asked, wire)
+        name, request = asked.request.model, self._names.resolve(asked.request, self.fleet.catalogue)
+        if request is not asked.request:
+            asked = replace(asked, request=request)
+        if request.model != name:
+            wire = wire.asking(request.model)
+        exchange = Exchange(self, client, kind, asked, wire, name=name)
         self.exchanges[request_id] = client.current = exchange
         self.tell(Arrived(self.now_s(), asked.request))
         exchange.fresh = False
-
-    def _id_for(self, incoming: Incoming) -> str:
-        return self._ids.choose(incoming.noted, self.exchanges)
 
     def _decide(self, event: Event) -> list[Action]:
         try:
@@ -171,6 +178,8 @@ class Gateway:
         if exchange is None:
             return
         if isinstance(action, Dispatch):
+            if action.model is not UNSET:
+                exchange.turn(action.model)
             exchange.dispatch(self.fleet.members[action.replica].engine)
         elif isinstance(action, Cancel):
             exchange.cancel(action.replica)

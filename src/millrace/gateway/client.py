@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from millrace.gateway.errors import Fault
-from millrace.gateway.request import RequestReader
-
-if TYPE_CHECKING:
-    from millrace.gateway.app import Gateway
+from millrace.gateway.request import Incoming, RequestReader
+from millrace.gateway.settings import GatewaySettings
 
 WRITE_HIGH_BYTES = 128 * 1024
 LINGER_S = 2.0
@@ -34,6 +32,17 @@ class Work(Protocol):
         """Writing is welcome again."""
 
 
+class House(Protocol):
+    """Where clients come to."""
+
+    settings: GatewaySettings
+    clients: set[ClientConnection]
+    draining: bool
+
+    def accept(self, client: ClientConnection, incoming: Incoming) -> None:
+        """Answer a request that was read in full, or send it on its way."""
+
+
 class ClientConnection(asyncio.Protocol):
     """One client's connection; `closing` after the answer at hand, `bare` if the client reads no chunks.
 
@@ -42,7 +51,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
-        "_gateway",
+        "_house",
         "_lingering",
         "_pace",
         "_reader",
@@ -56,9 +65,9 @@ class ClientConnection(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._reader = RequestReader(gateway.settings.max_body_bytes)
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._reader = RequestReader(house.settings.max_body_bytes)
         self._transport: asyncio.Transport | None = None
         self._advancing = self._lingering = self._reading_paused = self._stalled = False
         self._pace = 0
@@ -72,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self.write = self._transport.write
-        self._gateway.clients.add(self)
+        self._house.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Read requests; what comes after the last one is dropped."""
@@ -88,7 +97,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work nobody waits for."""
-        self._gateway.clients.discard(self)
+        self._house.clients.discard(self)
         self._transport, self.write = None, _drop
         self._reader.ready.clear()
         self._reader.ended = True
@@ -119,7 +128,7 @@ class ClientConnection(asyncio.Protocol):
         """The answer at hand is written; go on to the next request, or close."""
         self.current = None
         self._since_s = monotonic()
-        if self.closing or self._gateway.draining:
+        if self.closing or self._house.draining:
             self.close()
         elif not self._advancing and (self._reader.ready or self._reader.awaits_continue):
             self._advance()
@@ -132,7 +141,7 @@ class ClientConnection(asyncio.Protocol):
 
     def check(self, now_s: float) -> None:
         """Give up on a client that is silent within a request, reads nothing, or was idle for long."""
-        settings, silent_s = self._gateway.settings, now_s - self._since_s
+        settings, silent_s = self._house.settings, now_s - self._since_s
         if self._lingering or self._stalled:
             if silent_s > (LINGER_S if self._lingering else settings.client_timeout_s):
                 self.cut()
@@ -153,8 +162,8 @@ class ClientConnection(asyncio.Protocol):
             while reader.ready and self.current is None and not self._stalled and not self._lingering:
                 incoming = reader.ready.popleft()
                 self.bare = incoming.bare
-                self.closing = self._gateway.draining or not incoming.keep_alive
-                self._gateway.accept(self, incoming)
+                self.closing = self._house.draining or not incoming.keep_alive
+                self._house.accept(self, incoming)
         finally:
             self._advancing = False
         if self._reading_paused and self._transport is not None and not reader.ready:

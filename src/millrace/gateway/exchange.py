@@ -5,8 +5,6 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from millrace.core.event import Cancelled, Failed, Finished, Refuse, Started
 from millrace.core.prompt import Asked, Kind
 from millrace.gateway import errors
@@ -14,7 +12,7 @@ from millrace.gateway.answers import HELD_LIMIT_BYTES, EventStream, HeldAnswer, 
 from millrace.gateway.errors import Fault
 from millrace.gateway.framing import Head
 from millrace.gateway.metrics import Series
-from millrace.gateway.splice import with_usage
+from millrace.gateway.renaming import Renaming
 from millrace.gateway.upstream import Engine, EngineConnection
 from millrace.gateway.usage import NO_USAGE, Usage, usage_of
 from millrace.gateway.wire import Wire
@@ -30,16 +28,17 @@ USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
 class Exchange:
     """A request in flight, between a client's connection and at most one engine's.
 
-    `fresh` in the turn in which it came: what passes until it is sent is the gateway's own overhead then.
+    `name` is the model as the client called it, `model` the one that is to answer. `fresh` in the turn in
+    which it came: what passes until it is sent is the gateway's own overhead then.
     """
 
     __slots__ = (
         "_answer",
         "_arrived_s",
         "_failed_by",
+        "_fields",
         "_gateway",
         "_kept",
-        "_replica_field",
         "_series",
         "_started_s",
         "_strip_usage",
@@ -51,22 +50,24 @@ class Exchange:
         "fresh",
         "heard_s",
         "kind",
+        "model",
+        "name",
         "request",
         "wire_id",
     )
 
     def __init__(
-        self, gateway: Gateway, client: ClientConnection, kind: Kind, asked: Asked, wire: Wire
+        self, gateway: Gateway, client: ClientConnection, kind: Kind, asked: Asked, wire: Wire, *, name: str
     ) -> None:
         self._gateway = gateway
         self.client = client
         self.kind = kind
         self.request = asked.request
+        self.name, self.model = name, asked.request.model
         self.wire_id = asked.request.id.encode()
-        self._wire = wire
-        self._strip_usage = False
-        if asked.stream and not asked.usage_wanted and kind in USAGE_EVENTS:
-            self._ask_for_usage(asked)
+        uncounted = asked.stream and not asked.usage_wanted and kind in USAGE_EVENTS
+        counting = wire.counting(stream_options=asked.stream_options) if uncounted else None
+        self._wire, self._strip_usage = counting or wire, counting is not None
         self._arrived_s = monotonic()
         self._started_s: float | None = None
         self.fresh = True
@@ -76,15 +77,9 @@ class Exchange:
         self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
         self._kept: tuple[Head, bytes] | None = None
         self._series: Series | None = None
-        self._replica_field = b""
+        self._fields = b""
         self.engine: Engine | None = None
         self.connection: EngineConnection | None = None
-
-    def _ask_for_usage(self, asked: Asked) -> None:
-        body = with_usage(self._wire.body, stream_options=asked.stream_options)
-        if body is not None:
-            self._wire = replace(self._wire, body=body)
-            self._strip_usage = True
 
     # What the controller wants.
 
@@ -92,14 +87,25 @@ class Exchange:
         """Send the request to this engine."""
         self._kept = None
         self.engine = engine
-        self._replica_field = engine.answer_field
-        self._series = self._gateway.metrics.series(self.request.model, engine.id)
+        self._fields = engine.answer_fields(self.model)
+        self._series = self._gateway.metrics.series(self.model, engine.id)
         self.connection = engine.send(self, self._wire.to(engine, self.wire_id))
         self.heard_s = monotonic()
         if self._failed_by:
             self._gateway.metrics.retries[self._failed_by] += 1
         elif self.fresh:
             self._gateway.metrics.overhead.observe(self.heard_s - self._arrived_s)
+
+    def turn(self, model: str) -> None:
+        """From now on the request is for this fallback."""
+        if model != self.model:
+            self.model, self._wire = model, self._wire.asking(model)
+
+    def renaming(self) -> Renaming | None:
+        """Return what gives the model the client's name for it, None if that is its own."""
+        if self.model == self.name or not self._gateway.settings.answer_as_asked:
+            return None
+        return Renaming(self.model, self.name)
 
     def cancel(self, replica: str) -> None:
         """Stop the engine's work, if it is this replica's."""
@@ -181,7 +187,7 @@ class Exchange:
     def opening(self, head: Head, fields: bytes) -> bytes:
         """Return the head of an answer whose body follows bit by bit; `fields` say how it is framed."""
         close = b"connection: close\r\n" if self.client.closing else b""
-        ours = b"x-request-id: %b\r\n%b%b%b" % (self.wire_id, self._replica_field, fields, close)
+        ours = b"x-request-id: %b\r\n%b%b%b" % (self.wire_id, self._fields, fields, close)
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (head.status, head.reason, head.fields, ours)
 
     def gap(self, seconds: float) -> None:
@@ -237,7 +243,9 @@ class Exchange:
             connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
     def _deliver(self, head: Head, body: bytes) -> None:
-        close, reason, fields = self.client.closing, head.reason, head.fields + self._replica_field
+        close, reason, fields = self.client.closing, head.reason, head.fields + self._fields
+        if head.is_json and head.status < 400 and (renaming := self.renaming()):
+            body = renaming(body)
         self.client.respond(errors.whole(head.status, fields, body, self.wire_id, close=close, reason=reason))
 
     def _tell_client(self, why: str) -> None:
@@ -263,7 +271,7 @@ class Exchange:
 
     def _counted(self) -> Series:
         if self._series is None:  # never sent anywhere
-            self._series = self._gateway.metrics.series(self._gateway.known_model(self.request.model))
+            self._series = self._gateway.metrics.series(self._gateway.known_model(self.model))
         return self._series
 
     def _end(self, outcome: str, status: int | None) -> Series:
@@ -275,7 +283,7 @@ class Exchange:
         self._gateway.exchanges.pop(self.request.id, None)
         series.end(outcome, monotonic() - self._arrived_s)
         if status is not None:
-            self._gateway.metrics.errors[self._gateway.known_model(self.request.model), str(status)] += 1
+            self._gateway.metrics.errors[self._gateway.known_model(self.model), str(status)] += 1
         return series
 
     def _drop_connection(self) -> None:

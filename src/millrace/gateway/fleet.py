@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec.structs import replace
 
 from millrace.core.replica import Phase, ReplicaSpec
+from millrace.gateway.names import ANYTHING, Names
 from millrace.gateway.settings import Backend, GatewaySettings
 from millrace.gateway.upstream import Engine
 
@@ -33,7 +35,7 @@ class Fleet:
     def __init__(self, settings: GatewaySettings) -> None:
         self.members: dict[str, Member] = {}
         self.catalogue: dict[str, dict[str, Any]] = {}
-        self._aliases = settings.aliases
+        self._targets = Names(settings.aliases, settings.fallbacks).targets
         for text in settings.backends:
             backend = Backend.parse(text)
             engine = Engine(backend, connect_timeout_s=settings.connect_timeout_s)
@@ -51,12 +53,29 @@ class Fleet:
         models = tuple(card["id"] for card in cards)
         news = models != member.spec.models
         member.cards, member.spec = cards, replace(member.spec, models=models)
-        self.catalogue = {
-            card["id"]: {"object": "model", "created": 0, "owned_by": "millrace"} | card
-            for each in self.members.values()
-            for card in each.cards
-        }
-        for alias, model in self._aliases.items():
-            if model in self.catalogue:
-                self.catalogue[alias] = self.catalogue[model] | {"id": alias, "root": model}
+        self.catalogue = catalogue([card for each in self.members.values() for card in each.cards])
+        for alias, shares in self._targets.items():
+            served = [self.catalogue[model] for model in shares if model in self.catalogue]
+            if served and alias != ANYTHING:
+                self.catalogue[alias] = alias_card(alias, served)
         return news
+
+
+def catalogue(cards: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return engines' entries of `/v1/models` by name.
+
+    An adapter that does not say how long its prompts may be takes what its `parent` takes.
+    """
+    found = {card["id"]: {"object": "model", "created": 0, "owned_by": "millrace"} | card for card in cards}
+    for card in found.values():
+        parent = found.get(card.get("parent") or "")
+        if parent is not None and card.get("max_model_len") is None and "max_model_len" in parent:
+            card["max_model_len"] = parent["max_model_len"]
+    return found
+
+
+def alias_card(alias: str, served: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the entry of a name for these models: that of the first, no longer than any of them takes."""
+    lengths = [card["max_model_len"] for card in served if isinstance(card.get("max_model_len"), int)]
+    limit = {"max_model_len": min(lengths)} if lengths else {}
+    return served[0] | {"id": alias, "root": served[0]["id"]} | limit

@@ -37,6 +37,7 @@ _USES = {
     b"upgrade": 0,
     b"x-request-id": 0,
     b"x-millrace-replica": 0,
+    b"x-millrace-model": 0,
 }
 
 

@@ -18,7 +18,7 @@ from millrace.control import Controller
 from millrace.control.log import header
 from millrace.core.event import Reported
 from millrace.gateway.app import Gateway
-from millrace.gateway.client import ClientConnection
+from millrace.gateway.client import ClientConnection, House
 from millrace.gateway.health import examine, watch
 from millrace.gateway.journal import Journal
 from millrace.gateway.settings import GatewaySettings
@@ -45,14 +45,14 @@ def run(settings: GatewaySettings, controller: Controller) -> int:
 @asynccontextmanager
 async def listening(settings: GatewaySettings, controller: Controller) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs. Raises OSError if it cannot listen or log."""
-    loop = asyncio.get_running_loop()
     gateway = Gateway(settings, controller)
-    server = await loop.create_server(
-        lambda: ClientConnection(gateway), settings.host, settings.port, backlog=BACKLOG
-    )
+    servers = [await _listen(gateway, settings.host, settings.port)]
     tasks: list[asyncio.Task[None]] = []
     try:
-        gateway.port = server.sockets[0].getsockname()[1]
+        gateway.port = _port(servers[0])
+        if settings.admin_port is not None:
+            servers.append(await _listen(gateway.admin, settings.admin_host, settings.admin_port))
+            gateway.admin.port = _port(servers[1])
         gateway.journal = _journal(settings, controller)
         tasks = await _look_after(gateway)
         yield gateway
@@ -60,10 +60,26 @@ async def listening(settings: GatewaySettings, controller: Controller) -> AsyncI
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        server.close()
+        for server in servers:
+            server.close()
         gateway.close()
         if gateway.journal is not None:
             gateway.journal.close()
+
+
+async def _listen(house: House, host: str, port: int) -> asyncio.Server:
+    """Raises OSError that names the address if it cannot be had."""
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(lambda: ClientConnection(house), host, port, backlog=BACKLOG)
+    except OSError as error:
+        error.filename = _address(host, port)
+        raise
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 async def _look_after(gateway: Gateway) -> list[asyncio.Task[None]]:
@@ -97,14 +113,16 @@ async def _serve(settings: GatewaySettings, controller: Controller) -> int:
     _on_signals(lambda: hurry.set() if stop.is_set() else stop.set())
     try:
         async with listening(settings, controller) as gateway:
-            print(f"ready http://{_shown(settings.host)}:{gateway.port}", file=sys.stderr, flush=True)
+            if gateway.admin.port is not None:
+                admin = _address(settings.admin_host, gateway.admin.port)
+                print(f"admin http://{admin}", file=sys.stderr, flush=True)
+            print(f"ready http://{_address(settings.host, gateway.port)}", file=sys.stderr, flush=True)
             await stop.wait()
             print(f"draining {len(gateway.exchanges)} requests", file=sys.stderr, flush=True)
             await drain(gateway, hurry)
     except OSError as error:
-        where = error.filename or f"{_shown(settings.host)}:{settings.port}"
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
-        print(f"cannot use {where}: {why}", file=sys.stderr, flush=True)
+        print(f"cannot use {error.filename}: {why}", file=sys.stderr, flush=True)
         return CANNOT_START
     return INTERRUPTED if hurry.is_set() else 0
 
@@ -125,7 +143,7 @@ async def _sweep(gateway: Gateway) -> None:
         gateway.metrics.loop_lag_s = max(0.0, now_s - due_s)
         for exchange in list(gateway.exchanges.values()):
             exchange.check(now_s)
-        for client in list(gateway.clients):
+        for client in (*gateway.clients, *gateway.admin.clients):
             client.check(now_s)
 
 
@@ -152,5 +170,5 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from millrace.core.prompt import Measure
 from millrace.core.replica import ReplicaSpec
+from millrace.gateway.names import Names, Target
 
 MEASURE = Measure()
 
@@ -64,16 +65,23 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     `backends` are `[NAME=]http://HOST:PORT[/BASE]`; without a name a replica goes by `HOST:PORT`. `specs`
     says of a replica (by its name or its backend) what was bought, for policies that predict; the models it
     serves are learned from the engine. `aliases` are other names that clients may use, each for a served
-    model. `port` 0 takes any free one. Clients get `client_timeout_s` to send a head, or the next piece of
-    a body, or to read what waits for them; engines get `first_byte_timeout_s` to begin an answer and
-    `stall_timeout_s` between two pieces of it.
+    model or for several with weights, "*" for whatever is not served; `fallbacks` are the models to turn to
+    when one cannot answer. `answer_as_asked` puts the client's name for a model into its answer.
+
+    `port` 0 takes any free one; `admin_port` too, and without it there is no admin port. Clients get
+    `client_timeout_s` to send a head, or the next piece of a body, or to read what waits for them; engines
+    get `first_byte_timeout_s` to begin an answer and `stall_timeout_s` between two pieces of it.
     """
 
     backends: tuple[str, ...]
     host: str = "127.0.0.1"
     port: int = 8000
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
     specs: dict[str, ReplicaSpec] = {}
-    aliases: dict[str, str] = {}
+    aliases: dict[str, Target] = {}
+    fallbacks: dict[str, tuple[str, ...]] = {}
+    answer_as_asked: bool = True
     max_body_bytes: int = 32 << 20
     drain_s: float = 30.0
     scrape_s: float = 1.0
@@ -95,12 +103,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"specs: {sorted(unknown)} name no replica; use the names or URLs of the backends"
             )
-        if looped := sorted(set(self.aliases) & set(self.aliases.values())):
-            raise ValueError(
-                f"aliases: {looped} stand for models and for other names; name the served models"
-            )
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port is {self.port}; it must be between 0 and 65535")
+        Names(self.aliases, self.fallbacks)
+        for name in ("port", "admin_port"):
+            if not 0 <= (getattr(self, name) or 0) <= 65535:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 65535")
         if self.drain_s < 0:
             raise ValueError(f"drain_s is {self.drain_s}; it must not be negative")
         for name in ("max_body_bytes", "scrape_s", *_TIMEOUTS):

@@ -13,6 +13,7 @@ import msgspec
 SCAN_LIMIT_BYTES = 1 << 20
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 _SPACE = b" \t\r\n"
 
 
@@ -35,7 +36,9 @@ def with_usage(body: bytes, *, stream_options: bool) -> bytes | None:
 
 def with_model(body: bytes, model: str) -> bytes:
     """Return the body, a valid JSON object that names a model, with this model's name in its place."""
-    span = _value_span(body, "model", body.index(b"{"))
+    found = list(_MODEL.finditer(body))
+    alone = len(found) == 1 and b"\\u00" not in body  # a key can be spelt with escapes
+    span = found[0].span(1) if alone else _value_span(body, "model", body.index(b"{"))
     assert span is not None
     return body[: span[0]] + msgspec.json.encode(model) + body[span[1] :]
 

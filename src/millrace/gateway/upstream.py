@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from typing import Protocol, cast
+from urllib.parse import quote
 
 from millrace.gateway.framing import (
     HEAD_END,
@@ -19,6 +20,7 @@ from millrace.gateway.framing import (
 from millrace.gateway.settings import Backend
 
 IDLE_LIMIT = 256
+VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 OURSELVES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """Errors of connecting that say nothing of the engine: we have run out of something."""
 
@@ -217,7 +219,7 @@ class Engine:
     def __init__(self, backend: Backend, *, connect_timeout_s: float) -> None:
         self.backend = backend
         self.id = backend.id
-        self.answer_field = b"x-millrace-replica: %b\r\n" % backend.id.encode()
+        self._answer_fields: dict[str, bytes] = {}
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[EngineConnection] = []
         self._connecting: set[asyncio.Task[None]] = set()
@@ -233,6 +235,15 @@ class Engine:
             if not query:
                 self._request_lines[method, target] = line
         return line
+
+    def answer_fields(self, model: str) -> bytes:
+        """Return the header lines that say who answered; `model` is one that the engine serves."""
+        fields = self._answer_fields.get(model)
+        if fields is None:
+            names = self.id.encode(), quote(model, safe=VISIBLE).encode()
+            fields = b"x-millrace-replica: %b\r\nx-millrace-model: %b\r\n" % names
+            self._answer_fields[model] = fields
+        return fields
 
     def send(self, receiver: Receiver, request: bytes, *, fresh: bool = False) -> EngineConnection:
         """Send a request over an idle connection, or over a new one; the receiver hears how it goes."""

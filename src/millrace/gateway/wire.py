@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from millrace.gateway.splice import with_model, with_usage
 from millrace.gateway.upstream import Engine
 
 
@@ -14,6 +16,15 @@ class Wire(Struct, frozen=True):
     query: bytes
     fields: bytes
     body: bytes
+
+    def asking(self, model: str) -> Wire:
+        """Return the request for another model."""
+        return replace(self, body=with_model(self.body, model))
+
+    def counting(self, *, stream_options: bool) -> Wire | None:
+        """Return the request for a stream that says its usage; None if that would take too long."""
+        body = with_usage(self.body, stream_options=stream_options)
+        return None if body is None else replace(self, body=body)
 
     def to(self, engine: Engine, wire_id: bytes) -> bytes:
         """Return the whole request for an engine."""

@@ -20,10 +20,16 @@ class FakeEngine:
     """
 
     def __init__(
-        self, name: str = "engine", *, models: tuple[str, ...] = ("m",), script: Script | None = None
+        self,
+        name: str = "engine",
+        *,
+        models: tuple[str, ...] = ("m",),
+        script: Script | None = None,
+        max_model_len: int = 8192,
     ) -> None:
         self.name = name
         self.models = models
+        self.max_model_len = max_model_len
         self.script = script or Script()
         self.heard: list[Heard] = []
         self.live = 0
@@ -78,7 +84,7 @@ class FakeEngine:
     def cards(self) -> bytes:
         """Its models."""
         data = [
-            {"id": name, "object": "model", "owned_by": self.name, "max_model_len": 8192}
+            {"id": name, "object": "model", "owned_by": self.name, "max_model_len": self.max_model_len}
             for name in self.models
         ]
         return msgspec.json.encode({"object": "list", "data": data})

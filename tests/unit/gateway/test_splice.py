@@ -47,6 +47,8 @@ def test_a_field_too_far_away_is_not_searched_for() -> None:
         (b'{"model":"a","x":{"model":"a"}}', b'{"model":"org/m","x":{"model":"a"}}'),
         (b'{"x":"\\"model\\":1", "model" : "a" }', b'{"x":"\\"model\\":1", "model" : "org/m" }'),
         (b'{"model":"a","model":"b"}', b'{"model":"a","model":"org/m"}'),
+        (b'{"x":{"model":"a"},"m\\u006fdel":"b"}', b'{"x":{"model":"a"},"m\\u006fdel":"org/m"}'),
+        (b'{"x":["model"], "model"\n:\t"\\"model\\":"}', b'{"x":["model"], "model"\n:\t"org/m"}'),
     ],
 )
 def test_a_model_is_renamed_where_it_stands_and_nothing_else_is_touched(body: bytes, renamed: bytes) -> None:

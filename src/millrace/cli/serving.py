@@ -1,0 +1,39 @@
+"""How `millrace serve` reads the names of models."""
+
+from __future__ import annotations
+
+import re
+
+from millrace.gateway.names import Target
+
+_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
+
+
+def aliases_of(texts: list[str]) -> dict[str, Target]:
+    """Read `NAME=MODEL` and `NAME=MODEL:WEIGHT,MODEL:WEIGHT`."""
+    return {name: _target(name, models) for name, models in map(_pair, texts)}
+
+
+def fallbacks_of(texts: list[str]) -> dict[str, tuple[str, ...]]:
+    """Read `MODEL=OTHER,OTHER`."""
+    return {model: tuple(filter(None, others.split(","))) for model, others in map(_pair, texts)}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, models = text.partition("=")
+    if not name or not models:
+        raise ValueError(f"cannot read {text!r}; write NAME=MODEL, such as gpt-4o-mini=demo")
+    return name, models
+
+
+def _target(name: str, models: str) -> Target:
+    shares = dict(map(_share, models.split(",")))
+    if "" in shares or len(shares) != models.count(",") + 1:
+        raise ValueError(f"cannot read the alias {name!r}={models!r}; name each model once, like a:90,b:10")
+    return models if list(shares) == [models] else shares
+
+
+def _share(text: str) -> tuple[str, float]:
+    """Only a number is a weight: Ollama's models have colons too, as in `llama3:8b`."""
+    found = _WEIGHTED.fullmatch(text)
+    return (found[1], float(found[2])) if found else (text, 1.0)
