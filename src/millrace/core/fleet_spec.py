@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from millrace.core.catalogue import DEVICES, MODELS
 from millrace.core.cost import CostModel, Roofline, StepShape
+from millrace.core.cost.pipelined import Pipelined, check_stages
 from millrace.core.cost.roofline import check_tensor_parallel
 from millrace.core.device import DeviceSpec
 from millrace.core.memory import kv_blocks
@@ -25,6 +26,7 @@ TYPICAL_CONTEXT_TOKENS = 1024
 
 OPTIONS = (
     "tp",
+    "pp",
     "price",
     "preset",
     "cold_start",
@@ -46,8 +48,9 @@ _GROUP = re.compile(r"(?:(\d+)\s*x\s*)?(?!\d+x?\s)([^\s=]+)\s+([^\s=]+)((?:\s+\S
 
 
 class FleetGroup(Struct, frozen=True, kw_only=True):
-    """`count` equal replicas of `tensor_parallel` devices; `price_per_h` is in dollars for one device.
+    """`count` equal replicas; `price_per_h` is in dollars for one device.
 
+    Each layer is split over `tensor_parallel` devices, the layers over `pipeline_parallel` stages of them.
     A replica that starts is ready after `cold_start_s`, or when it has read its weights at
     `load_bytes_per_s`; None is not said here.
     """
@@ -60,24 +63,35 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     price_per_h: float | None
     cold_start_s: float | None = None
     load_bytes_per_s: float | None = None
+    pipeline_parallel: int = 1
 
     @property
     def roofline(self) -> Roofline:
-        """The price of a replica's steps by its data sheet."""
+        """The price of a replica's steps by its data sheet, on the devices of one stage."""
         return Roofline(self.model, self.device, tensor_parallel=self.tensor_parallel)
+
+    def staged(self, cost: CostModel) -> CostModel:
+        """Return the price of a replica's steps, given that on the devices of one stage."""
+        stages, step_tokens = self.pipeline_parallel, self.limits.step_tokens
+        if stages == 1:
+            return cost
+        return Pipelined(cost, self.model, self.device, stages=stages, step_tokens=step_tokens)
 
     def replica_spec(self, cost: CostModel | None = None) -> ReplicaSpec:
         """Describe a replica to the fleet, its speeds predicted by `cost`, or else by the roofline."""
-        cost = cost or self.roofline
+        cost = cost or self.staged(self.roofline)
+        stages = self.pipeline_parallel
+        limits = replace(self.limits, step_tokens=self.limits.step_tokens * stages)  # a batch in every stage
         price = self.price_per_h
         return ReplicaSpec(
             models=(self.model.name,),
             device=self.device.name,
             tensor_parallel=self.tensor_parallel,
-            limits=self.limits,
-            prefill_tokens_per_s=_prefill_tokens_per_s(cost, self.limits),
-            decode_step_s=_decode_step_s(cost, self.limits),
-            price_per_h=None if price is None else price * self.tensor_parallel,
+            pipeline_parallel=stages,
+            limits=limits,
+            prefill_tokens_per_s=_prefill_tokens_per_s(cost, limits),
+            decode_step_s=_decode_step_s(cost, limits),
+            price_per_h=None if price is None else price * self.tensor_parallel * stages,
         )
 
 
@@ -86,12 +100,12 @@ def parse_fleet(
 ) -> tuple[FleetGroup, ...]:
     """Read groups of `COUNTx DEVICE MODEL [OPTION=VALUE ...]`, separated by `,` or `+`.
 
-    Options are tp (devices per replica), price (dollars an hour for one device), preset (an engine whose
-    defaults hold where no option says otherwise, like vllm-0.19), cold_start (until a replica that starts is
-    ready, like 45s), load_bandwidth (at which it reads its weights, like 5GB/s; a cold_start wins),
-    prefix_caching (on or off) and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len, block_size
-    and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the model's own up
-    to 8,192.
+    Options are tp (devices that share each layer), pp (stages that share the layers), price (dollars an hour
+    for one device), preset (an engine whose defaults hold where no option says otherwise, like vllm-0.19),
+    cold_start (until a replica that starts is ready, like 45s), load_bandwidth (at which it reads its
+    weights, like 5GB/s; a cold_start wins), prefix_caching (on or off) and vLLM's own max_num_seqs,
+    max_num_batched_tokens, max_model_len, block_size and kv_blocks; without kv_blocks, as many are taken as
+    fit, and without max_model_len the model's own up to 8,192.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -127,14 +141,16 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
     count, device_name, model_name, options_text = found.groups()
     device, model = _named("device", device_name, devices), _named("model", model_name, models)
     options = _options(options_text)
-    tensor_parallel = _whole(options, "tp", 1)
+    tensor_parallel, stages = _whole(options, "tp", 1), _whole(options, "pp", 1)
     check_tensor_parallel(model, device, tensor_parallel)
+    check_stages(model, device, stages)
     return FleetGroup(
         count=_whole({"count": count or "1"}, "count", 1),
         device=device,
         model=model,
         tensor_parallel=tensor_parallel,
-        limits=_limits(options, model, device, tensor_parallel),
+        pipeline_parallel=stages,
+        limits=_limits(options, model, device, (tensor_parallel, stages)),
         price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
         cold_start_s=_seconds(options["cold_start"]) if "cold_start" in options else None,
         load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
@@ -159,7 +175,10 @@ def _options(text: str) -> dict[str, str]:
     return options
 
 
-def _limits(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec, tensor_parallel: int) -> Limits:
+def _limits(
+    options: Mapping[str, str], model: ModelSpec, device: DeviceSpec, split: tuple[int, int]
+) -> Limits:
+    """What is not said is reckoned; `split` is over how many devices a layer is, and over how many stages."""
     default = preset(options["preset"], device) if "preset" in options else Limits()
     limits = Limits(
         step_tokens=_whole(options, "max_num_batched_tokens", default.step_tokens),
@@ -168,7 +187,7 @@ def _limits(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec, te
         context_tokens=_whole(options, "max_model_len", min(default.context_tokens, model.context_tokens)),
         prefix_caching=_switch(options, "prefix_caching", default.prefix_caching),
     )
-    fitting = 0 if "kv_blocks" in options else kv_blocks(model, device, tensor_parallel, limits)
+    fitting = 0 if "kv_blocks" in options else kv_blocks(model, device, split[0], limits, split[1])
     return replace(limits, kv_blocks=_whole(options, "kv_blocks", fitting))
 
 

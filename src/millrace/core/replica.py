@@ -27,13 +27,17 @@ class Limits(Struct, frozen=True, kw_only=True):
 class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was bought and how it is set up. Unknown is None, never 0.
 
-    `models` are the names it answers to. The speeds are predictions made when the fleet was described
-    (from a cost model or a calibration); policies that need one and find None must be cautious.
+    `models` are the names it answers to. It takes `tensor_parallel` times `pipeline_parallel` devices;
+    `expert_parallel` is over how many of them, or of its peers' too, the experts of a layer are spread. The
+    speeds are predictions made when the fleet was described (from a cost model or a calibration); policies
+    that need one and find None must be cautious.
     """
 
     models: tuple[str, ...]
     device: str | None = None
     tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    expert_parallel: int = 1
     role: Role = "both"
     limits: Limits | None = None
     prefill_tokens_per_s: float | None = None

@@ -21,7 +21,7 @@ def servers(
     A replica that starts is ready after its group's `cold_start_s`, or when it has read all its weights at
     its group's `load_bytes_per_s`; else after the seconds, or by the bandwidth, given here; else at once.
     """
-    costs = {id(group): cost_of(group) if cost_of else group.roofline for group in groups}
+    costs = {id(each): each.staged(cost_of(each) if cost_of else each.roofline) for each in groups}
     specs = {id(group): group.replica_spec(costs[id(group)]) for group in groups}
     return [
         ServerSpec(

@@ -128,7 +128,10 @@ def profiled(setup: Setup, *, products: Rows, prompts: Rows, decodes: Rows, expe
 
 
 def collective(sums: Rows, gathers: Rows, devices: int) -> Collective:
-    """Fit to all-reduces, and to gathers and scatters, of 64 KiB to 64 MiB. Raises ValueError for fewer than two sizes."""
+    """Fit to all-reduces, and to gathers and scatters, of 64 KiB to 64 MiB.
+
+    Raises ValueError for fewer than two sizes.
+    """
     summed = fit_collective(_sizes(sums), devices, "all-reduces of AIConfigurator's tables")
     gathered = _sizes(gathers)
     if len(gathered) < 2:
