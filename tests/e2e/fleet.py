@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import aiohttp
 
 from millrace.launch import Fleet, engine_command, gateway_command
+from millrace.launch.commands import Command
+from tests.e2e.relay import Relay
 
 OPTIONS = ("--kv-blocks", "512", "--max-num-batched-tokens", "256")
 
 
-def two_engines(run_dir: Path) -> Fleet:
-    """Two engines behind a gateway that takes them in turn."""
+def two_engines(run_dir: Path, relay: Relay | None = None) -> Fleet:
+    """Two engines behind a gateway that takes them in turn; the second may be behind a relay, too."""
+    direct = gateway_command(
+        routing="round_robin",
+        names=["one", "two"],
+        event_log=run_dir / "events.jsonl",
+        options=("--scrape", "0.2"),
+    )
+
+    def relayed(engines: Sequence[str]) -> Command:
+        if relay is None:
+            return direct(engines)
+        relay.engine = engines[1]
+        return direct([engines[0], relay.url])
+
     return Fleet(
         engines=[engine_command("demo", threads=1, options=OPTIONS) for _ in range(2)],
-        gateway=gateway_command(
-            routing="round_robin",
-            names=["one", "two"],
-            event_log=run_dir / "events.jsonl",
-            options=("--scrape", "0.2"),
-        ),
+        gateway=relayed,
         run_dir=run_dir,
     )
 

@@ -12,8 +12,10 @@ import pytest
 
 from millrace.bench.load import Load, Sent
 from millrace.bench.prompts import Planned
-from millrace.control.log import replay
+from millrace.control.log import read_entry, replay
+from millrace.core.event import Dispatch
 from tests.e2e.fleet import ready, two_engines, until
+from tests.e2e.relay import Relay
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +76,7 @@ async def test_a_killed_engine_costs_only_the_streams_it_had_begun(tmp_path: Pat
         assert {o.replica for o in again.outcomes} == {"one", "two"}
 
     replayed = replay((tmp_path / "events.jsonl").read_bytes().splitlines(keepends=True))
-    assert replayed.identical == replayed.actions >= 40  # a request that had no first byte takes two
+    assert replayed.identical == replayed.actions >= 40
 
 
 def check_under_way(sent: Sent) -> None:
@@ -86,6 +88,28 @@ def check_under_way(sent: Sent) -> None:
     assert all(o.first_token_s is not None for o in broken), "without a first byte it is tried elsewhere"
     assert all((o.error or "").startswith("in-band") for o in broken)
     assert all(o.output_tokens == 300 for o in sent.outcomes if o.status == "completed")
+
+
+async def test_a_killed_engine_costs_no_request_whose_answer_nobody_had_seen(tmp_path: Path) -> None:
+    async with Relay() as relay, two_engines(tmp_path, relay) as fleet:
+        begun = Load(fleet.gateway.url, planned(12, prefix="q", gap_s=0.0, max_tokens=40), timeout_s=60)
+        playing = asyncio.create_task(begun.run())
+
+        async def the_second_has_begun_all_of_its_own() -> bool:
+            return relay.kept == 6
+
+        await until(the_second_has_begun_all_of_its_own)
+        await fleet.kill(fleet.engines[1])
+        sent = await playing
+        assert Counter((o.status, o.replica, o.output_tokens) for o in sent.outcomes) == {
+            ("completed", "one", 40): 12
+        }
+
+    lines = (tmp_path / "events.jsonl").read_bytes().splitlines(keepends=True)
+    actions = [action for n, line in enumerate(lines[1:], 2) for action in read_entry(line, n).actions]
+    sends = Counter((a.replica, a.attempt) for a in actions if isinstance(a, Dispatch))
+    assert sends == {("one", 1): 6, ("two", 1): 6, ("one", 2): 6}
+    assert replay(lines).identical == len(actions)
 
 
 async def test_no_request_hangs_when_every_engine_is_gone(tmp_path: Path) -> None:
