@@ -146,7 +146,7 @@ def test_the_quality_of_prices_is_printed_and_part_of_the_json(capsys: pytest.Ca
     assert all(price["expected_error"] and price["source"] for price in found["prices"])
     assert found["settings"]["profile"] == [f"llama-3-8b@rtx-4090={SERVING}"]
     table = say(capsys, *words).out
-    assert "measured grid" in table
+    assert "measured grid (meta-llama/Llama-3.1-8B on RTX4090" in table
     assert "uncalibrated roofline" in table
 
 
@@ -161,6 +161,11 @@ def test_lengths_and_rates_may_be_written_with_an_x(capsys: pytest.CaptureFixtur
 def test_faults_that_come_too_late_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, *TWO, "--faults", "kill r1 at 2h; start r1 at 3h")
     assert "2 faults never happened, like kill r1 at 7200s" in said.err
+
+
+def test_a_cold_start_of_nobody_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no replica starts in this run" in say(capsys, *TWO, "--cold-start", "5s").err
+    assert say(capsys, *TWO, "--cold-start", "5s", "--faults", "start r1 at 1s").err == ""
 
 
 def test_help_is_in_panels(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,10 +66,11 @@ def test_people_are_told_of_models_that_nobody_asked_for_or_serves() -> None:
     assert list(notes(every, Models(), SERVED)) == [
         "1 requests name no model, and all of them ask for llama-3-8b; to share them, say "
         "--models llama-3-8b:50,qwen3-8b:50",
-        "2 requests ask for GPT-4, which the fleet does not serve: they are refused; to serve them, say "
+        "requests for models that the fleet does not serve are refused (GPT-4: 2); say "
         "--models GPT-4=llama-3-8b",
     ]
-    assert list(notes(every, parse_models("GPT-4=qwen3-8b", SERVED), ("llama-3-8b",))) == [
-        "3 requests ask for qwen3-8b, which the fleet does not serve: they are refused; to serve them, say "
-        "--models qwen3-8b=llama-3-8b"
+    assert list(notes(every, Models(), ("llama-3-8b",))) == [
+        "requests for models that the fleet does not serve are refused (GPT-4: 2, qwen3-8b: 1); say "
+        "--models GPT-4=llama-3-8b,qwen3-8b=llama-3-8b"
     ]
+    assert list(notes(every, parse_models("llama-3-8b", SERVED), SERVED)) == []

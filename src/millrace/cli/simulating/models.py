@@ -67,12 +67,11 @@ def notes(records: Iterable[TraceRecord], models: Models, served: Collection[str
             f"{asked[None]:,} requests name no model, and all of them ask for {first}; "
             f"to share them, say --models {first}:50,{others[0]}:50"
         )
-    for name, count in asked.items():
-        if name is not None and name not in served:
-            yield (
-                f"{count:,} requests ask for {name}, which the fleet does not serve: they are refused; "
-                f"to serve them, say --models {name}={next(iter(served))}"
-            )
+    refused = {name: count for name, count in asked.items() if name is not None and name not in served}
+    if refused:
+        listed = ", ".join(f"{name}: {count:,}" for name, count in refused.items())
+        cure = ",".join(f"{name}={next(iter(served))}" for name in refused)
+        yield f"requests for models that the fleet does not serve are refused ({listed}); say --models {cure}"
 
 
 def _served(model: str, served: Collection[str]) -> str:

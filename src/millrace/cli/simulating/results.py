@@ -58,12 +58,13 @@ def prices(scenario: Scenario) -> list[dict[str, str]]:
 
 
 def price_table(scenario: Scenario) -> Table:
-    """The same for people, but for the source."""
+    """The same for people."""
     shown = Table(box=None, pad_edge=False)
     for column in ("steps of", "priced by", "expected error"):
         shown.add_column(column)
     for price in prices(scenario):
-        shown.add_row(price["steps"], price["quality"], price["expected_error"])
+        quality = f"{price['quality']} ({price['source']})"
+        shown.add_row(price["steps"], quality, price["expected_error"])
     return shown
 
 

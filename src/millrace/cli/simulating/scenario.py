@@ -120,8 +120,11 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return [price_of(group, calibration=self.calibration, profiles=profiles) for group in self.groups]
 
     def notes(self) -> Iterator[str]:
-        """Yield what a person should know of the workload before its results surprise them."""
-        return naming.notes(self.recorded, self.naming, self.served)
+        """Yield what a person should know before the results surprise them."""
+        yield from naming.notes(self.recorded, self.naming, self.served)
+        started = any(fault.deed == "start" for fault in self.surroundings.faults)
+        if (self.cold_start or self.load_bandwidth) and not started:
+            yield "no replica starts in this run, so cold starts change nothing; start some with --faults"
 
     def jobs(self, *, seed: int = 0, speed: float = 1.0) -> list[Job]:
         """Return the requests, with arrivals of this seed, `speed` times as fast."""
