@@ -13,7 +13,7 @@ from millrace.bench.report.model import PolicyRuns, RunReport
 from millrace.bench.report.units import column_decimals, fixed, signed
 
 _COLUMNS = (REQUESTS, *METRICS)
-_ABOUT_ERRORS = "errors in % of the live value; of cache hit and SLO in points"
+_ABOUT_ERRORS = "errors in %, those of cache hit and SLO in points"
 _EXTREMES = ("lowest", "highest")
 
 Row = list[Text]

@@ -39,6 +39,7 @@ def run(
     requests: Annotated[
         int, typer.Option(min=1, help="Requests of the trace to replay.")
     ] = DEFAULTS.requests,
+    repeats: Annotated[int, typer.Option(min=1, help="How often to replay them.")] = DEFAULTS.repeats,
     speed: Annotated[float, typer.Option(help="How many times as fast as recorded.")] = DEFAULTS.speed,
     slo: Annotated[str, typer.Option(help="Objectives of a request.")] = "ttft=500ms,tpot=50ms",
     seed: Annotated[int, typer.Option(help="Decides the prompts.")] = DEFAULTS.seed,
@@ -57,6 +58,7 @@ def run(
         out=out,
         engines=engines,
         routing=policies,
+        repeats=repeats,
         requests=requests,
         speed=speed,
         slo=slo_of(slo),
@@ -73,7 +75,7 @@ def run(
     else:
         put_table(comparison(report))
     say(f"report  {written.html}\ndata    {written.json}  {written.requests}\nevents  {out}/events-*.jsonl")
-    live = [run.measured for _, world, run in report.runs() if world == "live"]
+    live = [run.measured for _, world, _, run in report.every() if world == "live"]
     say(_accounts(live))
     if any(run.completed < run.requests for run in live):
         raise typer.Exit(EXIT_FAILED)

@@ -42,7 +42,7 @@ def test_both_worlds_and_the_error_fit_80_columns() -> None:
     assert row(made, "live")[:5] == live[:5]
     assert row(made, "simulated")[2] == "120"
     assert row(made, "error")[1:5] == ["+20", "+20", "+20", "\u221211"]
-    assert "errors in % of the live value" in whole
+    assert "errors in %, those of cache hit and SLO in points" in whole
 
 
 def test_repeats_show_medians_and_extremes_and_whether_the_simulation_lies_between() -> None:

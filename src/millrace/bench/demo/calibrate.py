@@ -1,16 +1,16 @@
-"""What a step of an engine costs on this machine, fitted to the log of a running one."""
+"""What a step of an engine costs on this machine, fitted to the step logs of a fleet that rehearses."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
 import msgspec
 
-from millrace.core.cost import Linear, StepShape, fit
+from millrace.core.calibration import Timed
+from millrace.core.cost import StepShape
 from millrace.core.outcome import Outcome
 
 PAUSE_S = 0.002  # a longer silence between two steps means that the engine had nothing to do
@@ -22,11 +22,28 @@ class Logged(StepShape, frozen=True, kw_only=True):
     seconds: float
     ended_s: float
 
+    @property
+    def began_s(self) -> float:
+        """When it began, on the clock of `ended_s`."""
+        return self.ended_s - self.seconds
+
 
 def read_steps(path: Path) -> list[Logged]:
     """Read a step log."""
     decoder = msgspec.json.Decoder(Logged)
     return [decoder.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def timed(logs: Sequence[list[Logged]]) -> list[Timed]:
+    """Return all steps of engines that worked at the same time, each with how many were busy as it began."""
+    busy = [_Busy(steps) for steps in logs]
+    found = []
+    for own, steps in enumerate(logs):
+        others = [one for i, one in enumerate(busy) if i != own]
+        for step, (shape, seconds) in zip(steps, samples(steps), strict=True):
+            company = sum(one.at(step.ended_s - seconds) for one in others)
+            found.append(Timed(shape=shape, seconds=seconds, busy=1 + company))
+    return found
 
 
 def samples(steps: Iterable[Logged]) -> Iterator[tuple[StepShape, float]]:
@@ -37,62 +54,47 @@ def samples(steps: Iterable[Logged]) -> Iterator[tuple[StepShape, float]]:
     """
     before_s: float | None = None
     for step in steps:
-        began_s = step.ended_s - step.seconds
-        idle = before_s is None or began_s - before_s > PAUSE_S
+        idle = before_s is None or step.began_s - before_s > PAUSE_S
         yield step, step.seconds if idle or before_s is None else step.ended_s - before_s
         before_s = step.ended_s
 
 
-def fitted(steps: list[Logged]) -> Linear:
-    """Fit the linear cost model to the log of an engine that works alone."""
-    return fit(samples(steps))
-
-
-def slowdowns(logs: Sequence[list[Logged]], cost: Linear) -> tuple[float, ...]:
-    """Return by how much steps take longer while 1, 2, ... of the engines with these logs are busy.
-
-    Steps are sorted by the number of engines that were busy while they lasted, on average; what they took
-    is held against their prices alone. Numbers that never occurred are as slow as the next lower one.
-    """
-    took_s, price_s = [0.0] * len(logs), [0.0] * len(logs)
-    busy = [_Busy(steps) for steps in logs]
-    for steps in logs:
-        for step, (shape, seconds) in zip(steps, samples(steps), strict=True):
-            began_s = step.ended_s - step.seconds
-            together = sum(one.between_s(began_s, step.ended_s) for one in busy) / step.seconds
-            k = min(max(round(together), 1), len(logs)) - 1
-            took_s[k] += seconds
-            price_s[k] += cost.step_s(shape)
-    found = [took / price if price else 0.0 for took, price in zip(took_s, price_s, strict=True)]
-    return tuple(accumulate(found, max))
-
-
 class _Busy:
-    """When an engine computed, for asking how long it did between two moments."""
+    """When an engine computed."""
 
     def __init__(self, steps: list[Logged]) -> None:
-        self._ends_s = [step.ended_s for step in steps]
-        self._starts_s = [step.ended_s - step.seconds for step in steps]
-        self._until_s = [0.0, *accumulate(step.seconds for step in steps)]
+        self._began_s = [step.began_s for step in steps]
+        self._ended_s = [step.ended_s for step in steps]
 
-    def between_s(self, from_s: float, to_s: float) -> float:
-        return self._by_s(to_s) - self._by_s(from_s)
-
-    def _by_s(self, moment_s: float) -> float:
-        ended = bisect_right(self._ends_s, moment_s)
-        under_way_s = moment_s - self._starts_s[ended] if ended < len(self._starts_s) else 0.0
-        return self._until_s[ended] + max(0.0, under_way_s)
-
-
-def overhead_s(outcomes: list[Outcome], cost: Linear) -> float:
-    """Return the median time to first token that no step explains: gateway, sockets, client."""
-    waits = [_unexplained_s(one, cost) for one in outcomes if one.ttft_s is not None]
-    return max(0.0, median(waits)) if waits else 0.0
+    def at(self, moment_s: float) -> bool:
+        """Whether a step was under way, or was about to begin as one had just ended."""
+        following = bisect_right(self._ended_s, moment_s)
+        if following == len(self._ended_s):
+            return False
+        idle_s = self._began_s[following] - (self._ended_s[following - 1] if following else -PAUSE_S)
+        return self._began_s[following] <= moment_s or idle_s <= PAUSE_S
 
 
-def _unexplained_s(one: Outcome, cost: Linear) -> float:
-    assert one.ttft_s is not None
-    tokens = one.prompt_tokens - one.cached_tokens
-    pairs = tokens * one.cached_tokens + tokens * (tokens + 1) // 2
-    step = StepShape(prefills=1, prefill_tokens=tokens, prefill_attended_tokens=pairs, emits=1)
-    return one.ttft_s - cost.step_s(step)
+def overhead_s(live: Sequence[Outcome], simulated: Iterable[Outcome]) -> float:
+    """Return by how much first tokens took longer than a simulation without gateway, sockets and client.
+
+    It is the median of the requests that had their engine to themselves: what others wait for is queues.
+    """
+    expected = {one.id: one.ttft_s for one in simulated}
+    late = [
+        one.ttft_s - ttft_s
+        for one in live
+        if one.ttft_s and (ttft_s := expected[one.id]) is not None and _undisturbed(one, live)
+    ]
+    return max(0.0, median(late)) if late else 0.0
+
+
+def _undisturbed(one: Outcome, live: Iterable[Outcome]) -> bool:
+    assert one.first_token_s is not None
+    return not any(
+        other.replica == one.replica
+        and other is not one
+        and other.scheduled_s < one.first_token_s
+        and (other.finished_s or other.scheduled_s) > one.scheduled_s
+        for other in live
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from millrace.bench.demo.calibrate import Logged, read_steps
 from millrace.bench.demo.settings import MODEL, DemoSettings
 from millrace.bench.load import Load, Sent
 from millrace.bench.prompts import Planned
@@ -15,6 +16,9 @@ from millrace.core.outcome import Outcome, measure
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Slo
 from millrace.launch import Command, Fleet, engine_command, gateway_command
+from millrace.launch.commands import Front
+
+REHEARSAL = "round_robin"  # every engine sees as much of a rehearsal
 
 
 def engine(limits: Limits, *options: str) -> Command:
@@ -30,40 +34,38 @@ def engine(limits: Limits, *options: str) -> Command:
     return engine_command(MODEL, threads=1, options=(*words, *options))
 
 
-def calibration_fleet(settings: DemoSettings) -> Fleet:
-    """A fleet whose engines log their steps."""
-    folder = settings.out / "logs" / "calibration"
+def fleet(settings: DemoSettings, repeat: int) -> Fleet:
+    """Engines with empty caches that log their steps, behind a gateway for rehearsals."""
+    folder = _logs(settings.out, repeat)
     folder.mkdir(parents=True, exist_ok=True)
-    logs = [step_log(settings.out, n) for n in range(settings.engines)]
-    for log in logs:
+    steps = [step_log(settings.out, repeat, n) for n in range(settings.engines)]
+    for log in steps:
         log.unlink(missing_ok=True)
     return Fleet(
-        engines=[engine(settings.limits, "--step-log", str(log)) for log in logs],
-        gateway=gateway_command(routing="round_robin"),
+        engines=[engine(settings.limits, "--step-log", str(log)) for log in steps],
+        gateway=gateway_command(routing=REHEARSAL),
         run_dir=folder,
     )
 
 
-def fleet(settings: DemoSettings, routing: str, spec: ReplicaSpec) -> Fleet:
-    """A fleet under one routing policy, with empty caches and an event log of its own."""
-    folder = settings.out / "logs" / routing
-    folder.mkdir(parents=True, exist_ok=True)
+def gateway(settings: DemoSettings, routing: str, repeat: int, spec: ReplicaSpec) -> Front:
+    """A gateway under one routing policy, with an event log of its own."""
     names = [replica_id(n) for n in range(settings.engines)]
-    specs = folder / "specs.json"
+    specs = _logs(settings.out, repeat) / "specs.json"
     specs.write_bytes(msgspec.json.encode(dict.fromkeys(names, spec)))
-    log = event_log(settings.out, routing, "live")
+    log = event_log(settings.out, routing, "live", repeat)
     log.unlink(missing_ok=True)
-    options = ("--specs", str(specs))
-    return Fleet(
-        engines=[engine(settings.limits) for _ in names],
-        gateway=gateway_command(routing=routing, event_log=log, names=names, options=options),
-        run_dir=folder,
-    )
+    return gateway_command(routing=routing, event_log=log, names=names, options=("--specs", str(specs)))
 
 
-def step_log(out: Path, index: int) -> Path:
-    """Where an engine logs its steps during calibration."""
-    return out / "logs" / "calibration" / f"steps-{index}.jsonl"
+def steps_so_far(settings: DemoSettings, repeat: int) -> list[list[Logged]]:
+    """Return what each engine of a repeat has logged."""
+    return [read_steps(step_log(settings.out, repeat, n)) for n in range(settings.engines)]
+
+
+def step_log(out: Path, repeat: int, index: int) -> Path:
+    """Where an engine logs its steps."""
+    return _logs(out, repeat) / f"steps-{index}.jsonl"
 
 
 def replica_id(index: int) -> str:
@@ -71,9 +73,13 @@ def replica_id(index: int) -> str:
     return f"engine-{index}"
 
 
-def event_log(out: Path, routing: str, world: str) -> Path:
+def event_log(out: Path, routing: str, world: str, repeat: int) -> Path:
     """Where the event log of a policy in a world goes."""
-    return out / f"events-{routing}-{world}.jsonl"
+    return out / f"events-{routing}-{world}-{repeat}.jsonl"
+
+
+def _logs(out: Path, repeat: int) -> Path:
+    return out / "logs" / f"repeat-{repeat}"
 
 
 async def send(url: str, planned: list[Planned]) -> Sent:

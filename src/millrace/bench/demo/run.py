@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from asyncio import gather
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import asdict
 
-from millrace.bench.demo import calibrate, live
-from millrace.bench.demo.predicted import Calibration, predict, replica_spec
+from millrace.bench.demo import live
+from millrace.bench.demo.calibrate import timed
+from millrace.bench.demo.predicted import Calibration, Rehearsal, calibrated, predict, replica_spec
 from millrace.bench.demo.settings import TRACE, DemoSettings
-from millrace.bench.demo.workload import crowding, measuring, plan, probes
-from millrace.bench.prompts import Planned
-from millrace.bench.report import PolicyRuns, RunReport, Written, origin, write
-from millrace.core.cost import Linear
+from millrace.bench.demo.workload import plan, rehearsal, warming
+from millrace.bench.report import Repeat, Run, RunReport, Written, origin, repeated, write
 from millrace.core.outcome import Outcome
+from millrace.core.replica import ReplicaSpec
+from millrace.launch import Fleet, gateway_command
+
+_WARMING = 8
 
 
 class Progress(Protocol):
@@ -29,68 +33,105 @@ class Progress(Protocol):
 
 
 async def run_demo(settings: DemoSettings, progress: Progress) -> tuple[RunReport, Written]:
-    """Measure this machine, play the slice under every policy, simulated and live, and write the report."""
+    """Play the slice under every policy, again and again, live and simulated, and write the report."""
     settings.out.mkdir(parents=True, exist_ok=True)
-    planned = plan(settings)
-    progress.say("measuring what a step of the demo engine takes on this machine, alone and beside others")
-    cost, slowdowns = await _calibrated(settings)
-    shown = ", ".join(f"{n} busy x{factor:.2f}" for n, factor in enumerate(slowdowns, 1))
-    progress.say(
-        f"  fitted to {cost.error.fitted if cost.error else 0} steps; error {cost.expected_error}; {shown}"
-    )
-    policies = [
-        await _compare(settings, name, planned, (cost, slowdowns), progress) for name in settings.routing
-    ]
-    report = _report(settings, policies, cost, slowdowns)
+    played: dict[str, list[Repeat]] = {name: [] for name in settings.routing}
+    calibrations: list[dict[str, Any]] = []
+    for number in range(1, settings.repeats + 1):
+        progress.say(f"repeat {number} of {settings.repeats}: starting {settings.engines} engines")
+        once = _Once(settings, number)
+        await once.play(progress)
+        for routing, (both, calibration) in once.predicted().items():
+            played[routing].append(both)
+            calibrations.append({"repeat": number, "routing": routing, **_told(calibration)})
+            progress.say(f"  {routing}: {_described(calibration)}")
+    report = _report(settings, played, calibrations)
     return report, write(report, settings.out)
 
 
-async def _calibrated(settings: DemoSettings) -> tuple[Linear, tuple[float, ...]]:
-    """Load one engine alone, then all of them, and return the price of a step and the slowdowns."""
-    paths = [live.step_log(settings.out, n) for n in range(settings.engines)]
-    async with live.calibration_fleet(settings) as fleet:
-        for number, process in enumerate(fleet.engines):
-            await live.send(process.url, probes(settings, f"warm-{number}", 16))
-        warm = [len(calibrate.read_steps(path)) for path in paths]
-        await live.send(fleet.engines[0].url, measuring(settings))
-        alone = len(calibrate.read_steps(paths[0]))
-        await live.send(fleet.gateway.url, crowding(settings))
-    logs = [calibrate.read_steps(path) for path in paths]
-    cost = calibrate.fitted(logs[0][warm[0] : alone])
-    together = [logs[0][alone:], *(log[skip:] for log, skip in zip(logs[1:], warm[1:], strict=True))]
-    return cost, calibrate.slowdowns(together, cost)
+class _Once:
+    """One repeat: every policy plays the slice once, on the same engines, with a rehearsal before and after.
+
+    Both rehearsals price the simulation of what was played between them, as the machine's speed drifts.
+    """
+
+    def __init__(self, settings: DemoSettings, repeat: int) -> None:
+        self._settings = settings
+        self._repeat = repeat
+        self._rehearsals: list[Rehearsal] = []
+        self._live: list[Run] = []
+        self._specs: list[ReplicaSpec] = []
+
+    async def play(self, progress: Progress) -> None:
+        """Play everything live."""
+        settings = self._settings
+        async with live.fleet(settings, self._repeat) as fleet:
+            await gather(*(live.send(one.url, warming(settings, _WARMING)) for one in fleet.engines))
+            await self._rehearse(fleet)
+            for number, routing in enumerate(settings.routing):
+                counted = progress.counting(f"  {routing}: requests answered", settings.requests)
+                await self._perform(fleet, number, counted)
+                await fleet.switch_gateway(gateway_command(routing=live.REHEARSAL))
+                await self._rehearse(fleet)
+
+    def predicted(self) -> dict[str, tuple[Repeat, Calibration]]:
+        """Simulate what was played; the fleet is gone, so this disturbs nobody."""
+        found = {}
+        for number, routing in enumerate(self._settings.routing):
+            calibration = calibrated(self._settings, self._rehearsals[number : number + 2])
+            simulated = predict(
+                self._settings,
+                routing,
+                plan(self._settings, number),
+                calibration,
+                spec=self._specs[number],
+                repeat=self._repeat,
+            )
+            found[routing] = Repeat(live=self._live[number], simulated=simulated), calibration
+        return found
+
+    async def _rehearse(self, fleet: Fleet) -> None:
+        before = live.steps_so_far(self._settings, self._repeat)
+        planned = rehearsal(self._settings, len(self._rehearsals))
+        sent = await live.send(fleet.gateway.url, planned)
+        after = live.steps_so_far(self._settings, self._repeat)
+        steps = timed([log[len(known) :] for log, known in zip(after, before, strict=True)])
+        self._rehearsals.append(Rehearsal(planned=planned, outcomes=sent.outcomes, steps=steps))
+
+    async def _perform(self, fleet: Fleet, number: int, counted: Callable[[Outcome], None]) -> None:
+        settings, routing = self._settings, self._settings.routing[number]
+        prices = calibrated(settings, self._rehearsals[-1:]).prices
+        spec = replica_spec(prices.cost, settings.limits)
+        await fleet.switch_gateway(live.gateway(settings, routing, self._repeat, spec))
+        self._specs.append(spec)
+        self._live.append(await live.play(fleet.gateway.url, plan(settings, number), settings.slo, counted))
 
 
-async def _compare(
-    settings: DemoSettings,
-    routing: str,
-    planned: list[Planned],
-    calibrated: tuple[Linear, tuple[float, ...]],
-    progress: Progress,
-) -> PolicyRuns:
-    cost, slowdowns = calibrated
-    progress.say(f"{routing}: starting {settings.engines} engines and the gateway")
-    async with live.fleet(settings, routing, replica_spec(cost, settings.limits)) as fleet:
-        url = fleet.gateway.url
-        answered = await live.send(url, probes(settings, "probe", 24))
-        overhead_s = calibrate.overhead_s(answered.outcomes, cost)
-        measured = Calibration(cost=cost, slowdowns=slowdowns, overhead_s=overhead_s)
-        simulated = predict(settings, routing, planned, measured)
-        counted = progress.counting(f"{routing}: requests answered", len(planned))
-        real = await live.play(url, planned, settings.slo, counted)
-    return PolicyRuns(name=routing, live=real, simulated=simulated)
+def _described(calibration: Calibration) -> str:
+    factors = ", ".join(f"{n} busy x{factor:.2f}" for n, factor in enumerate(calibration.prices.slowdowns, 1))
+    cost = calibration.prices.cost
+    return f"priced by {len(calibration.off_by)} steps of rehearsals; error {cost.expected_error}; {factors}"
+
+
+def _told(calibration: Calibration) -> dict[str, Any]:
+    prices = calibration.prices
+    return {
+        "cost_model": prices.cost.to_dict(),
+        "slowdowns": prices.slowdowns,
+        "overhead_s": calibration.overhead_s,
+        "steps": len(calibration.off_by),
+    }
 
 
 def _report(
-    settings: DemoSettings, policies: list[PolicyRuns], cost: Linear, slowdowns: tuple[float, ...]
+    settings: DemoSettings, played: dict[str, list[Repeat]], calibrations: list[dict[str, Any]]
 ) -> RunReport:
     config = {name: value for name, value in asdict(settings).items() if name != "out"}
-    config |= {"trace": TRACE, "cost_model": cost.to_dict(), "slowdowns": slowdowns}
     return RunReport(
         title="A small fleet, live and simulated",
         slo=settings.slo,
         seed=settings.seed,
-        config=config,
+        config=config | {"trace": TRACE, "calibrations": calibrations},
         origin=origin(["millrace", *sys.argv[1:]]),
-        policies=policies,
+        policies=[repeated(name, repeats) for name, repeats in played.items()],
     )

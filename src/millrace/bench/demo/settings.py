@@ -16,14 +16,16 @@ TRACE = "azure_conv_2023"
 class DemoSettings(Struct, frozen=True, kw_only=True):
     """A slice of the Azure conversation trace on `engines` engines of one core each, under each policy.
 
-    The slice begins at `from_s` of the trace and comes `speed` times as fast. The KV cache of an engine
-    is too small for every shared prefix of the slice, so that it matters which engine sees which.
+    The slice begins at `from_s` of the trace, comes `speed` times as fast, and is played `repeats` times.
+    The KV cache of an engine is too small for every shared prefix of the slice, so that it matters which
+    engine sees which.
     """
 
     out: Path = Path("millrace-demo")
     engines: int = 3
     routing: tuple[str, ...] = ("round_robin", "prefix_affinity")
-    requests: int = 300
+    repeats: int = 3
+    requests: int = 165
     from_s: float = 600.0
     speed: float = 1.5
     seed: int = 7
@@ -33,7 +35,7 @@ class DemoSettings(Struct, frozen=True, kw_only=True):
     )
 
     def __post_init__(self) -> None:
-        for name in ("engines", "requests", "speed"):
+        for name in ("engines", "repeats", "requests", "speed"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         if not self.routing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, repeat
 
 from msgspec.structs import replace
 
@@ -13,47 +12,37 @@ from millrace.core.prompt import Measure, describe
 from millrace.data import open_trace
 from millrace.simulate import Job
 
-VOCAB_TOKENS = 4096
+# Token ids of a plan are drawn from a span of this width; plans whose spans begin elsewhere share no prompt.
+_FIRST_TOKEN, _SPAN_TOKENS = 256, 3584
+_SHIFTS = 256
 PROBE_TOKENS = 16
 PROBE_GAP_S = 0.1
+REHEARSED = 66
+_DENSITY = 0.7  # of the time that the trace takes: rehearse more company than the slice has
 _MEASURE = Measure()
 
 
-def plan(settings: DemoSettings) -> list[Planned]:
-    """Return the slice of the trace, scaled to the demo model and with shared prefixes."""
-    return shape(open_trace(TRACE), _form(settings))
+def plan(settings: DemoSettings, number: int = 0) -> list[Planned]:
+    """Return the slice of the trace, scaled to the demo model and with shared prefixes.
 
-
-def measuring(settings: DemoSettings) -> list[Planned]:
-    """Return a load for one engine alone, from another part of the trace and with other prompts.
-
-    It goes from one request at a time over a steady rate to bursts, so that batches of all sizes are seen.
+    Other numbers up to 255 give other prompts of the same lengths, in the same groups, at the same times.
     """
-    calm, steady, bursts, burst = 24, 40, 5, 12
-    count = calm + steady + bursts * burst
-    form = replace(_form(settings), seed=settings.seed + 1, requests=count, from_s=0.0, groups=40)
-    due_s = [
-        *accumulate(repeat(0.25, calm)),
-        *accumulate(repeat(0.1, steady), initial=calm * 0.25 + 0.5),
-    ][: calm + steady]
-    due_s += [due_s[-1] + 1.0 + 2.0 * n for n in range(bursts) for _ in range(burst)]
-    planned = zip(shape(open_trace(TRACE), form), due_s, strict=True)
-    return [replace(one, id=f"measure-{one.id}", scheduled_s=t_s) for one, t_s in planned]
+    return shape(open_trace(TRACE), _form(settings, number))
 
 
-def crowding(settings: DemoSettings) -> list[Planned]:
-    """Return a load for the whole fleet, busier than the slice, from yet another part of the trace."""
-    form = replace(_form(settings), seed=settings.seed + 3, requests=110, from_s=2400.0, speed=1.5)
+def rehearsal(settings: DemoSettings, number: int = 0) -> list[Planned]:
+    """Return a load like the slice, but busier, from another part of the trace and with other prompts."""
+    form = replace(_form(settings, number), seed=settings.seed + 3, from_s=2400.0, requests=REHEARSED)
     return [
-        replace(one, id=f"crowd-{one.id}", scheduled_s=one.scheduled_s * 0.7)
+        replace(one, id=f"rehearsal-{number}-{one.id}", scheduled_s=one.scheduled_s * _DENSITY)
         for one in shape(open_trace(TRACE), form)
     ]
 
 
-def probes(settings: DemoSettings, name: str, requests: int) -> list[Planned]:
-    """Return short requests that share nothing, so far apart that each finds the fleet idle."""
+def warming(settings: DemoSettings, requests: int) -> list[Planned]:
+    """Return short requests that share nothing, so far apart that each finds the engine idle."""
     form = replace(
-        _form(settings),
+        _form(settings, 0),
         seed=settings.seed + 2,
         requests=requests,
         shared_part=0.0,
@@ -62,13 +51,15 @@ def probes(settings: DemoSettings, name: str, requests: int) -> list[Planned]:
         output_max_tokens=2,
     )
     planned = enumerate(shape(open_trace(TRACE), form))
-    return [replace(one, id=f"{name}-{n}", scheduled_s=n * PROBE_GAP_S) for n, one in planned]
+    return [replace(one, id=f"warming-{n}", scheduled_s=n * PROBE_GAP_S) for n, one in planned]
 
 
-def _form(settings: DemoSettings) -> Shape:
+def _form(settings: DemoSettings, number: int) -> Shape:
+    first_token = _FIRST_TOKEN + number % _SHIFTS
     return Shape(
         model=MODEL,
-        vocab_tokens=VOCAB_TOKENS,
+        first_token=first_token,
+        vocab_tokens=first_token + _SPAN_TOKENS,
         seed=settings.seed,
         requests=settings.requests,
         from_s=settings.from_s,
