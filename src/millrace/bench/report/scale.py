@@ -8,6 +8,7 @@ from math import ceil, floor, log10
 from msgspec import Struct
 
 _STEPS = (1, 2, 5, 10)
+_LEAST = 1e-15
 _EXACT = 1e-9
 
 
@@ -36,16 +37,21 @@ class Scale(Struct, frozen=True):
 
 def linear(values: Iterable[float], start_px: float, end_px: float) -> Scale:
     """A scale from zero to a round value above the largest."""
-    high = max(values, default=0.0) or 1.0
+    high = max(_seen(values), default=1.0)
     step = _step(high / 5)
     return Scale(0.0, ceil(high / step - _EXACT) * step, start_px, end_px)
 
 
 def logarithmic(values: Iterable[float], start_px: float, end_px: float) -> Scale:
     """A logarithmic scale between round values around the positive ones; at least a factor of ten wide."""
-    known = [value for value in values if value > 0] or [1.0]
+    known = _seen(values) or [1.0]
     low, high = _round_down(min(known)), _round_up(max(known))
     return Scale(low, max(high, low * 10), start_px, end_px, log=True)
+
+
+def _seen(values: Iterable[float]) -> list[float]:
+    """The values that can be drawn: among numbers near the least that there are, none is round."""
+    return [value for value in values if value > _LEAST]
 
 
 def _ticks(low: float, high: float, about: int) -> list[float]:

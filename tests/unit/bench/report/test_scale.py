@@ -37,6 +37,11 @@ def test_an_axis_without_values_is_still_an_axis() -> None:
     assert logarithmic([0.0], 0, 1).ticks()
 
 
+def test_the_least_numbers_that_there_are_do_not_break_an_axis() -> None:
+    assert linear([5e-324], 0, 100) == linear([], 0, 100)
+    assert logarithmic([5e-324, 3.0], 0, 100) == logarithmic([3.0], 0, 100)
+
+
 def test_values_outside_are_drawn_at_the_edge() -> None:
     assert Scale(1, 10, 0, 100, log=True).at(0) == 0
     assert Scale(0, 10, 0, 100).at(11) == 100
