@@ -1,8 +1,9 @@
-"""How `millrace serve` reads the names of models."""
+"""How `millrace serve` reads the names of models, and says its options again to the demo's gateway."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 
 from millrace.gateway.names import Target
 
@@ -17,6 +18,18 @@ def aliases_of(texts: list[str]) -> dict[str, Target]:
 def fallbacks_of(texts: list[str]) -> dict[str, tuple[str, ...]]:
     """Read `MODEL=OTHER,OTHER`."""
     return {model: tuple(filter(None, others.split(","))) for model, others in map(_pair, texts)}
+
+
+def words_of(said: Mapping[str, object], *, leave_out: Collection[str]) -> list[str]:
+    """Return the command line that says these options, by their parameters' names."""
+    words: list[str] = []
+    for name, value in said.items():
+        if name == "answer_as_asked":
+            words += [] if value else ["--answer-as-served"]
+        elif name not in leave_out and value is not None:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [word for one in values for word in (f"--{name.replace('_', '-')}", str(one))]
+    return words
 
 
 def _pair(text: str) -> tuple[str, str]:

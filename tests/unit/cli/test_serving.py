@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.cli.serving import aliases_of, fallbacks_of
+from millrace.cli.serving import aliases_of, fallbacks_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_fallbacks_are_read_in_their_order() -> None:
     assert fallbacks_of(["llama=qwen,phi", "qwen=phi"]) == {"llama": ("qwen", "phi"), "qwen": ("phi",)}
     with pytest.raises(ValueError, match="cannot read 'llama'"):
         fallbacks_of(["llama"])
+
+
+def test_options_are_said_again_as_they_were() -> None:
+    said = {"demo": True, "max_hold": 2.5, "specs": None, "alias": ["a=b", "c=d"], "answer_as_asked": True}
+    words = ["--max-hold", "2.5", "--alias", "a=b", "--alias", "c=d"]
+    assert words_of(said, leave_out=("demo",)) == words
+    assert words_of({"answer_as_asked": False}, leave_out=()) == ["--answer-as-served"]
