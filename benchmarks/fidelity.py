@@ -3,7 +3,7 @@
 A run is a folder with `requests.jsonl` and `meta.json`, as LLMServingSim's benchmark of vLLM writes them. Its
 requests go through the simulator at the moments they arrived at the engine, and what comes out is held
 against what the engine did. Nothing is fitted to a run: prices come from operator times, measured apart, in
-  PROFILES/serving/GPU/ORG/MODEL/bf16     tables of LLMServingSim
+  PROFILES/serving/GPU/ORG/MODEL/bf16     tables of LLMServingSim; fp8, bf16-kvfp8, as the run's dtypes say
   PROFILES/models/MODEL.json              the model's config.json
   PROFILES/network/GPU.../all_reduce.csv  collectives as Vidur times them, where there are any
 
@@ -25,30 +25,19 @@ from time import process_time
 import msgspec
 
 from millrace.control import Controller
-from millrace.core.catalogue import DEVICES
 from millrace.core.cost import CostModel, Profiled, Roofline
-from millrace.core.cost.roofline import HOST_S
-from millrace.core.device import DeviceSpec
-from millrace.core.model import ModelSpec
+from millrace.core.cost.pipelined import Pipelined
 from millrace.core.outcome import Outcome
-from millrace.core.profile import Setup
-from millrace.core.profile.recording import EngineRecord, Served
-from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.profile.recording import Served
+from millrace.core.replica import ReplicaSpec
 from millrace.core.request import Request
 from millrace.core.stats import mean, percentile
-from millrace.data.profiles import (
-    open_all_reduce,
-    open_description,
-    open_engine,
-    open_model,
-    open_requests,
-    open_serving,
-)
+from millrace.data.profiles import open_serving
+from millrace.data.runs import Run, open_run
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 
 COSTS = ("roofline", "fit", "grid")
-VARIANT = "bf16"
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
 
 
@@ -68,88 +57,16 @@ class Fidelity:
     expected_error: str
 
 
-@dataclass(frozen=True)
-class Run:
-    """A recorded run, and where the operator times of its model on its GPU are."""
-
-    name: str
-    engine: EngineRecord
-    requests: list[Served]
-    model: ModelSpec
-    device: DeviceSpec
-    times: Path
-    collectives: Path | None
-
-    @property
-    def limits(self) -> Limits:
-        """What one step and the KV cache of its engine hold."""
-        return self.engine.limits(self.model, self.device)
-
-    @property
-    def setup(self) -> Setup:
-        """How its engine ran the model."""
-        asked = self.engine.engine_kwargs
-        devices = max(asked.tensor_parallel_size, asked.data_parallel_size)
-        measured = self.collectives if devices > 1 else None
-        return Setup(
-            model=self.model,
-            device=self.device,
-            tensor_parallel=asked.tensor_parallel_size,
-            data_parallel=asked.data_parallel_size,
-            expert_parallel=asked.enable_expert_parallel,
-            graph_tokens=self.engine.graph_tokens,
-            host_s=0.0 if self.engine.ahead else HOST_S,  # behind the device, or between its steps
-            collective=open_all_reduce(measured, devices) if measured else None,
-        )
-
-
-def open_run(folder: Path, profiles: Path, gpu: str | None = None) -> Run:
-    """Read a run, and find the profile that goes with it. Raises ValueError if something is missing."""
-    engine = open_engine(folder)
-    times = _times(engine, folder, profiles, gpu)
-    hardware = open_description(times).hardware
-    return Run(
-        name="/".join(folder.resolve().parts[-2:]),
-        engine=engine,
-        requests=open_requests(folder),
-        model=open_model(profiles / "models" / f"{engine.model.split('/')[-1]}.json"),
-        device=_device(hardware),
-        times=times,
-        collectives=next(iter(profiles.glob(f"network/{hardware.lower()}*/all_reduce.csv")), None),
-    )
-
-
-def _times(engine: EngineRecord, folder: Path, profiles: Path, gpu: str | None) -> Path:
-    """Find the profile of the run's GPU: the one asked for, or by the driver's name, or by the folder's.
-
-    A run that says nothing of its GPU goes with the only profile of its model, if there is but one.
-    """
-    gpus = sorted(
-        path.name for path in profiles.glob("serving/*") if (path / engine.model / VARIANT).is_dir()
-    )
-    if not gpus:
-        raise ValueError(f"{profiles}: has no serving/GPU/{engine.model}/{VARIANT}, which {folder} needs")
-    there = {name: profiles / "serving" / name / engine.model / VARIANT for name in gpus}
-    driver = engine.hardware.device_name
-    same = [name for name in gpus if driver == open_description(there[name]).gpu]
-    wanted = gpu or next(iter(same), folder.resolve().parent.name)
-    if len(gpus) == 1 and gpu is None and driver is None:
-        wanted = gpus[0]
-    if wanted not in there:
-        raise ValueError(f"{folder}: no profile is of a GPU {wanted!r}; take one by --gpu: {', '.join(gpus)}")
-    return there[wanted]
-
-
-def _device(hardware: str) -> DeviceSpec:
-    """Return the device of the catalogue whose name is spelled like this: RTX4090 is rtx-4090."""
-    for name, device in DEVICES.items():
-        if name.replace("-", "").startswith(hardware.replace("-", "").lower()):
-            return device
-    raise ValueError(f"the catalogue has no device like {hardware!r}; it has {', '.join(DEVICES)}")
-
-
-def cost_model(quality: str, run: Run) -> Roofline | Profiled:
+def cost_model(quality: str, run: Run) -> Roofline | Profiled | Pipelined:
     """Return the cost model of this quality."""
+    cost = _of_stage(quality, run)
+    if run.stages == 1:
+        return cost
+    step_tokens = run.limits.step_tokens // run.stages
+    return Pipelined(cost, run.model, run.device, stages=run.stages, step_tokens=step_tokens)
+
+
+def _of_stage(quality: str, run: Run) -> Roofline | Profiled:
     setup = run.setup
     if quality == "roofline":
         return setup.sheet

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.fidelity import BEGIN, END, Fidelity, claims, measure, open_run, page, table
+from benchmarks.fidelity import BEGIN, END, Fidelity, claims, measure, page, table
 from millrace.data.profiles import open_serving
+from millrace.data.runs import open_run
 from pages import ROOT
 
 DATA = ROOT / "tests" / "data"
@@ -152,6 +153,7 @@ def run_of(folder: Path, **asked: Any) -> Path:
         {"tensor_parallel_size": 2},
         {"data_parallel_size": 2, "enable_expert_parallel": True},
         {"tensor_parallel_size": 2, "data_parallel_size": 2},
+        {"pipeline_parallel_size": 2},
     ],
 )
 def test_parallel_mixtures_of_experts_are_replayed(
@@ -160,6 +162,23 @@ def test_parallel_mixtures_of_experts_are_replayed(
     found = measure(open_run(run_of(tmp_path, **asked), mixture), cost)
     assert found.requests == 60
     assert found.tpot_mean_error > -1
+
+
+def test_what_a_run_needs_and_is_not_there_is_named(tmp_path: Path, mixture: Path) -> None:
+    narrow = run_of(tmp_path / "narrow", quantization="fp8")
+    with pytest.raises(
+        ValueError, match=r"/fp8, which .* needs; there is serving/RTXPRO6000/org/Mixture/bf16"
+    ):
+        open_run(narrow, mixture)
+    whole = run_of(tmp_path / "whole", tensor_parallel_size=2)
+    (mixture / "serving" / "RTXPRO6000" / MIXTURE / "bf16" / "tp1" / "moe.csv").unlink()
+    with pytest.raises(ValueError, match=r"there is no file .*tp1/moe\.csv"):
+        measure(open_run(whole, mixture), "grid")
+    (mixture / "models" / "Mixture.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"no .*Mixture\.json: save the config\.json of org/Mixture under that"
+    ):
+        open_run(whole, mixture)
 
 
 def test_measured_collectives_are_used_where_there_are_any(tmp_path: Path, mixture: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +20,9 @@ from millrace.core.model import ModelSpec
 from millrace.core.replica import Limits
 
 _LARGEST_GRAPH_TOKENS = 512  # vLLM captures graphs up to twice the sequences, but no more than this
+# What a profile's folder is called by the weights it was timed with, and the bytes of one.
+_SHORT = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "fp8_e4m3": "fp8"}
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -63,8 +67,14 @@ class Arguments(Struct, frozen=True):
     """What the engine was started with; None is its own default."""
 
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
     enable_expert_parallel: bool = False
+    enable_prefix_caching: bool | None = None
+    dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
+    quantization: str | None = None
+    speculative_config: dict[str, Any] | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     max_model_len: int | None = None
@@ -127,6 +137,27 @@ class EngineRecord(Struct, frozen=True):
         return tuple(map(int, numbers[:2])) >= (0, 14)
 
     @property
+    def variant(self) -> str:
+        """The name of the profile that goes with its weights and cache, like `bf16` or `fp8-kvfp8`.
+
+        Without a word of it, a model is taken to run in bf16.
+        """
+        asked = self.engine_kwargs
+        weights = asked.quantization or ("bfloat16" if asked.dtype == "auto" else asked.dtype)
+        cache = "" if asked.kv_cache_dtype == "auto" else f"-kv{_short(asked.kv_cache_dtype)}"
+        return _short(weights) + cache
+
+    def stored(self, model: ModelSpec) -> ModelSpec:
+        """Return the model with weights and cache of the width that it ran with."""
+        weights, _, cache = self.variant.partition("-kv")
+        weight_bytes = _BYTES.get(weights, model.weight_bytes_each)
+        return replace(
+            model,
+            weight_bytes_each=min(weight_bytes, model.weight_bytes_each),
+            kv_bytes_each=_BYTES.get(cache or weights.replace("fp8", "bf16"), model.kv_bytes_each),
+        )
+
+    @property
     def graph_tokens(self) -> tuple[int, ...]:
         """The batch sizes of its captured graphs."""
         if self.resolved_config.model_config.enforce_eager:
@@ -139,7 +170,8 @@ class EngineRecord(Struct, frozen=True):
     def limits(self, model: ModelSpec, device: DeviceSpec) -> Limits:
         """Return its limits: as it was started with them, or found them out, or as they must have been.
 
-        Raises ValueError if the record leaves out one that cannot be reckoned.
+        They are those of one stage's step. Raises ValueError if the record leaves out one that cannot be
+        reckoned.
         """
         asked, resolved = self.engine_kwargs, self.resolved_config
         tokens = asked.max_num_batched_tokens or resolved.scheduler_config.max_num_batched_tokens
@@ -151,13 +183,14 @@ class EngineRecord(Struct, frozen=True):
             sequences=self._sequences,
             block_tokens=self.kv_cache.block_size,
             context_tokens=context_tokens,
-            prefix_caching=self.kv_cache.enable_prefix_caching,
+            prefix_caching=self.kv_cache.enable_prefix_caching and asked.enable_prefix_caching is not False,
         )
         if self.kv_cache.num_gpu_blocks:
             # The first block that vLLM counts is a placeholder that no request ever gets.
             return replace(found, kv_blocks=self.kv_cache.num_gpu_blocks - 1)
         mine = replace(model, experts=model.experts // asked.data_parallel_size)
-        return replace(found, kv_blocks=kv_blocks(mine, device, asked.tensor_parallel_size, found))
+        tensor, stages = asked.tensor_parallel_size, asked.pipeline_parallel_size
+        return replace(found, kv_blocks=kv_blocks(mine, device, tensor, found, stages))
 
     @property
     def _sequences(self) -> int:
@@ -168,11 +201,14 @@ class EngineRecord(Struct, frozen=True):
 
 
 def read_engine(text: str | bytes) -> EngineRecord:
-    """Read `meta.json`. Raises ValueError, naming the field that is wrong."""
+    """Read `meta.json`. Raises ValueError, naming the field that is wrong, or what cannot be replayed."""
     try:
-        return msgspec.json.decode(text, type=EngineRecord)
+        found = msgspec.json.decode(text, type=EngineRecord)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"{error}") from None
+        raise ValueError(f"{error}; it needs {', '.join(_required(EngineRecord))}") from None
+    if found.engine_kwargs.speculative_config:
+        raise ValueError("engine_kwargs.speculative_config: drafted tokens are not replayed; record without")
+    return found
 
 
 def read_requests(lines: Iterable[str]) -> list[Served]:
@@ -188,13 +224,16 @@ def read_requests(lines: Iterable[str]) -> list[Served]:
             try:
                 found.append(decoder.decode(line))
             except msgspec.MsgspecError as error:
-                raise ValueError(f"line {number}: {error}") from None
+                needed = ", ".join(_required(_Request))
+                raise ValueError(f"line {number}: {error}; every line needs {needed}") from None
     if not found:
         raise ValueError("has no requests; is this the right file?")
     return _on_one_clock(found)
 
 
 def _on_one_clock(requests: Sequence[_Request]) -> list[Served]:
+    for each in requests:
+        _check(each)
     apart_s = min(r.queued_ts - r.arrival_time for r in requests)
     began_s = min(r.arrival_time for r in requests) + apart_s
     served = [
@@ -209,3 +248,23 @@ def _on_one_clock(requests: Sequence[_Request]) -> list[Served]:
         for r in requests
     ]
     return sorted(served, key=lambda each: each.arrived_s)
+
+
+def _check(request: _Request) -> None:
+    if request.input_toks < 1 or request.output_toks < 1:
+        raise ValueError(
+            f"{request.request_id}: input_toks and output_toks must be at least 1; drop the line"
+        )
+    if not request.queued_ts <= request.first_token_ts <= request.last_token_ts:
+        raise ValueError(
+            f"{request.request_id}: queued_ts, first_token_ts and last_token_ts must rise; take them from "
+            "one clock, the engine's"
+        )
+
+
+def _required(kind: type[Struct]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(kind) if field.required]
+
+
+def _short(dtype: str) -> str:
+    return _SHORT.get(dtype, dtype)

@@ -21,6 +21,8 @@ from millrace.core.profile.rows import read_rows
 _ONCE = ("embedding", "final_layernorm")
 _MLP = ("gate_up_proj", "act_fn", "down_proj")
 _EVERY_LAYER = ("qkv_proj", "qk_norm", "rotary_emb", "o_proj")
+_PRODUCTS = ("qkv_proj", "o_proj")  # without which a table is not whole
+_MLP_PRODUCTS = ("gate_up_proj", "down_proj")
 _NORM = "layernorm"  # one time for both of a layer
 _HEAD = ("lm_head", "sampler")
 _US = 1e-6
@@ -103,13 +105,14 @@ def read_description(settings: Mapping[str, Any]) -> Description:
 def read_dense(lines: Iterable[str], model: ModelSpec) -> Curve:
     """Read `dense.csv`: seconds of all layers but attention and experts, by tokens."""
     rows = ((row.layer, row.tokens, row.time_us) for row in read_rows(lines, _Dense))
-    return _total(rows, lambda layer: _times(layer, model))
+    plain = model.layers > model.expert_layers
+    return _total(rows, lambda layer: _times(layer, model), _PRODUCTS + _MLP_PRODUCTS * plain)
 
 
 def read_head(lines: Iterable[str]) -> Curve:
     """Read `per_sequence.csv`: seconds of LM head and sampler, by sequences."""
     rows = ((row.layer, row.sequences, row.time_us) for row in read_rows(lines, _PerSequence))
-    return _total(rows, _head_times)
+    return _total(rows, _head_times, _HEAD)
 
 
 def read_attention(lines: Iterable[str], model: ModelSpec) -> dict[Batch, float]:
@@ -167,11 +170,16 @@ def _head_times(layer: str) -> int:
     return 1
 
 
-def _total(rows: Iterable[tuple[str, int, float]], times: Callable[[str], int]) -> Curve:
+def _total(
+    rows: Iterable[tuple[str, int, float]], times: Callable[[str], int], needed: tuple[str, ...]
+) -> Curve:
     """Add the layers up, each as often as a step runs it."""
     layers: dict[str, dict[int, float]] = {}
     for layer, at, time_us in rows:
         layers.setdefault(layer, {})[at] = time_us * _US * times(layer)
+    missing = [layer for layer in needed if layer not in layers]
+    if missing:
+        raise ValueError(f"has no rows of layer {', '.join(missing)}; profile again with all layers")
     curves = [curve(values) for values in layers.values()]
     points = sorted({at for values in layers.values() for at in values})
     return Curve(tuple(points), tuple(sum(each.at(point) for each in curves) for point in points))

@@ -54,7 +54,10 @@ def test_an_answer_of_one_token_has_no_time_per_token() -> None:
     ("lines", "problem"),
     [
         ([], "has no requests; is this the right file"),
-        ([request(0, 1, 1), "{}"], "line 2: Object missing required field `request_id`"),
+        (
+            [request(0, 1, 1), "{}"],
+            "line 2: Object missing required field `request_id`; every line needs req",
+        ),
         (["not json"], "line 1: JSON is malformed"),
     ],
 )
@@ -127,3 +130,64 @@ def test_graphs_are_those_it_captured_or_would_have() -> None:
     assert engine().graph_tokens[-1] == 256
     assert engine(max_num_seqs=1024).graph_tokens[-1] == 512
     assert engine(config=captured | {"model_config": {"enforce_eager": True}}).graph_tokens == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('"output_toks": 11', '"output_toks": 0', "bench-0: input_toks and output_toks must be at least 1"),
+        (
+            '"queued_ts": 5',
+            '"queued_ts": 9',
+            "bench-0: queued_ts, first_token_ts and last_token_ts must rise",
+        ),
+    ],
+)
+def test_requests_that_cannot_have_been_served_so_are_refused(old: str, new: str, problem: str) -> None:
+    line = request(0, 1, 5)
+    assert old in line
+    with pytest.raises(ValueError, match=problem):
+        read_requests([line.replace(old, new)])
+
+
+@pytest.mark.parametrize(
+    ("asked", "variant"),
+    [
+        ({}, "bf16"),
+        ({"dtype": "bfloat16", "kv_cache_dtype": "auto"}, "bf16"),
+        ({"dtype": "half", "kv_cache_dtype": "fp8"}, "fp16-kvfp8"),
+        ({"dtype": "bfloat16", "quantization": "fp8"}, "fp8"),
+        ({"quantization": "awq"}, "awq"),
+    ],
+)
+def test_a_profile_is_of_the_weights_and_the_cache_that_the_engine_had(
+    asked: dict[str, Any], variant: str
+) -> None:
+    assert engine(**asked).variant == variant
+
+
+def test_narrow_weights_and_caches_leave_more_room() -> None:
+    plain = engine().stored(LLAMA)
+    assert plain == LLAMA
+    narrow = engine(quantization="fp8", kv_cache_dtype="fp8").stored(LLAMA)
+    assert (narrow.weight_bytes_each, narrow.kv_bytes_each) == (1, 1)
+    weights = engine(quantization="fp8").stored(LLAMA)
+    assert (weights.weight_bytes_each, weights.kv_bytes_each) == (1, 2)
+    assert engine(quantization="awq").stored(LLAMA) == LLAMA
+
+
+def test_a_pipeline_has_room_for_more() -> None:
+    one, two = (engine(pipeline_parallel_size=n).limits(LLAMA, GPU).kv_blocks for n in (1, 2))
+    assert two > 2 * one
+
+
+def test_prefix_caching_may_be_switched_off_by_argument() -> None:
+    assert not engine(enable_prefix_caching=False).limits(LLAMA, GPU).prefix_caching
+    assert engine(enable_prefix_caching=True).limits(LLAMA, GPU).prefix_caching
+
+
+def test_drafted_tokens_are_not_replayed() -> None:
+    with pytest.raises(
+        ValueError, match=r"engine_kwargs\.speculative_config: drafted tokens are not replayed"
+    ):
+        engine(speculative_config={"num_speculative_tokens": 3})

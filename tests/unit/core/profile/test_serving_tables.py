@@ -47,13 +47,24 @@ def test_a_step_runs_each_layer_as_often_as_the_model_has_it() -> None:
 
 
 def test_layers_timed_at_different_sizes_are_added_in_between() -> None:
-    lines = ["layer,tokens,time_us", "embedding,1,1", "embedding,3,3", "final_layernorm,2,10"]
+    products = [f"{layer},2,0" for layer in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")]
+    lines = ["layer,tokens,time_us", "embedding,1,1", "embedding,3,3", "final_layernorm,2,10", *products]
     assert [serving.read_dense(lines, DENSE).at(n) for n in (1, 2, 3)] == pytest.approx([11e-6, 12e-6, 13e-6])
 
 
 def test_the_head_is_the_lm_head_and_the_sampler() -> None:
     lines = ["layer,sequences,time_us", "lm_head,1,700", "sampler,1,20", "lm_head,2,710", "sampler,2,22"]
     assert serving.read_head(lines).at(2) == pytest.approx(732e-6)
+
+
+def test_a_table_without_a_product_is_not_whole() -> None:
+    lines = ["layer,tokens,time_us", "qkv_proj,1,1", "o_proj,1,1", "down_proj,1,1"]
+    with pytest.raises(ValueError, match="has no rows of layer gate_up_proj; profile again with all layers"):
+        serving.read_dense(lines, DENSE)
+    all_experts = replace(MIXTURE, dense_layers=0)
+    assert serving.read_dense(lines, all_experts).at(1) == pytest.approx(8e-6)
+    with pytest.raises(ValueError, match="has no rows of layer sampler"):
+        serving.read_head(["layer,sequences,time_us", "lm_head,1,700"])
 
 
 def test_layers_that_are_not_known_are_refused() -> None:
