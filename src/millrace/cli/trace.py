@@ -24,7 +24,6 @@ from millrace.data import open_trace
 app = typer.Typer(
     help="Look at recorded traffic, convert it between formats, and make more like it.", no_args_is_help=True
 )
-app.command("synthesise")(synthesise.run)
 
 Source = Annotated[
     str,
@@ -87,6 +86,9 @@ def convert(
         records = first(records, requests)
     count = write_file(records, out, to)
     say(f"wrote {count} requests to {out}")
+
+
+app.command("synthesise")(synthesise.run)
 
 
 def _table(found: TraceSummary) -> Table:

@@ -91,15 +91,22 @@ def test_with_scrapes_a_replica_is_there_when_it_is_next_asked(capsys: pytest.Ca
     assert heard["ttft_s"]["max"] < 10 < 19 < asked["ttft_s"]["max"]
 
 
-def test_a_trace_is_shared_among_models_that_are_measured_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    said = say(capsys, *MIXED, "--models", "llama-3-8b:70,qwen3-8b:30", "--json")
+def test_a_trace_is_shared_among_models_that_are_measured_apart(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "requests.jsonl"
+    shared = (*MIXED, "--models", "llama-3-8b:70,qwen3-8b:30")
+    said = say(capsys, *shared, "--requests-out", str(out), "--json")
     models = said.policy["models"]
     assert sorted(models) == ["llama-3-8b", "qwen3-8b"]
     assert sum(model["requests"] for model in models.values()) == said.policy["completed"] == 120
     assert 20 < models["qwen3-8b"]["requests"] < 52
-    again = say(
-        capsys, *MIXED, "--models", "llama-3-8b:70,qwen3-8b:30", "--routing", "least_work,two_choices"
-    )
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(line["model"], line["replica"] == "r2") for line in lines} == {
+        ("llama-3-8b", False),
+        ("qwen3-8b", True),
+    }
+    again = say(capsys, *shared, "--routing", "least_work,two_choices")
     assert "least_work, qwen3-8b" in again.out
     assert "qwen3-8b on h100" in again.out
 

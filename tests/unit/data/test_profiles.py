@@ -14,10 +14,12 @@ from millrace.data.profiles import (
     open_all_reduce,
     open_description,
     open_engine,
+    open_fitted,
     open_layers,
     open_model,
     open_requests,
     open_serving,
+    says_profile,
 )
 
 SHIPPED = Path(__file__).parents[2] / "data"
@@ -136,3 +138,23 @@ def test_tables_of_vidur_are_read(tmp_path: Path) -> None:
         "time_stats.all_reduce.median,num_workers,devices_per_node,size\n1,2,2,1000\n2,2,2,2000\n"
     )
     assert open_all_reduce(sums, 2).all_reduce_s(3000) == pytest.approx(3e-3)
+
+
+def test_a_profile_that_was_written_down_is_read_again(tmp_path: Path) -> None:
+    fit = open_serving(SERVING, LLAMA).fitted(Setup(model=LLAMA, device=device("rtx-pro-6000")))
+    path = tmp_path / "fit.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(fit.to_dict()).encode()))
+    assert says_profile(path)
+    assert open_fitted(path).to_dict() == fit.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "is not a profile"), ("[]", "is not a profile"), ('{"schema": "x"}', "schema is 'x'; it must be")],
+)
+def test_a_file_that_is_no_profile_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "fit.json"
+    path.write_text(text)
+    assert not says_profile(path)
+    with pytest.raises(ValueError, match=rf"fit\.json: .*{problem}"):
+        open_fitted(path)

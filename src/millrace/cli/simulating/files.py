@@ -27,7 +27,9 @@ def write_requests(path: Path, every: Sequence[Ran]) -> None:
                     "tpot_s": outcome.tpot_s,
                     "e2e_s": outcome.e2e_s,
                 }
-                lines.write(encoder.encode(about | msgspec.to_builtins(outcome) | latencies) + b"\n")
+                model = {"model": ran.task.scenario.asked[outcome.id]}
+                line = about | msgspec.to_builtins(outcome) | model | latencies
+                lines.write(encoder.encode(line) + b"\n")
 
 
 def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> str:

@@ -88,10 +88,9 @@ def tables(every: Sequence[Ran]) -> Iterator[Table]:
 def by_model(ran: Ran) -> dict[str, Measured]:
     """Measure the requests for each model alone; empty if all are for one."""
     scenario = ran.task.scenario
-    asked = {record.id: record.model or "" for record in scenario.records}
     found: dict[str, list[Outcome]] = {}
     for outcome in ran.found.outcomes:
-        found.setdefault(asked[outcome.id], []).append(outcome)
+        found.setdefault(scenario.asked[outcome.id], []).append(outcome)
     if len(found) < 2:
         return {}
     return {model: measure(found[model], scenario.objectives) for model in sorted(found)}

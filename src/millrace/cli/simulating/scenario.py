@@ -104,6 +104,11 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return list(scale_rate(naming.ask(self.recorded, self.naming, self.served[0]), self.rate))
 
     @cached_property
+    def asked(self) -> dict[str, str]:
+        """The model that each request asks for, by the request's id."""
+        return {record.id: record.model or self.served[0] for record in self.records}
+
+    @cached_property
     def surroundings(self) -> Surroundings:
         """What lies between the gateway and the fleet, and what happens to it."""
         return surroundings_of(
