@@ -49,14 +49,19 @@ def timed(logs: Sequence[list[Logged]]) -> list[Timed]:
 def samples(steps: Iterable[Logged]) -> Iterator[tuple[StepShape, float]]:
     """Yield each step's shape with the time from the end of the step before it to its own end.
 
-    That is what a client waits for: the computation and everything the engine does around it. After a
-    pause the step's own seconds are all there is.
+    That is what a client waits for: the computation and everything the engine does around it. Where the
+    engine had nothing to do in between, the step's own seconds are all there is.
     """
-    before_s: float | None = None
+    before: Logged | None = None
     for step in steps:
-        idle = before_s is None or step.began_s - before_s > PAUSE_S
-        yield step, step.seconds if idle or before_s is None else step.ended_s - before_s
-        before_s = step.ended_s
+        yield step, step.seconds if before is None or _paused(before, step) else step.ended_s - before.ended_s
+        before = step
+
+
+def _paused(before: Logged, step: Logged) -> bool:
+    """Whether there was a silence that no sequence waited through."""
+    unfinished = step.decodes > 0 or before.emits < before.decodes + before.prefills
+    return not unfinished and step.began_s - before.ended_s > PAUSE_S
 
 
 class _Busy:

@@ -11,7 +11,8 @@ from tests.unit.bench.report.runs import outcome
 
 
 def _step(ended_ms: float, took_ms: float) -> Logged:
-    return Logged(decodes=1, emits=1, seconds=took_ms / 1e3, ended_s=ended_ms / 1e3)
+    """The only step of a request."""
+    return Logged(prefills=1, prefill_tokens=8, emits=1, seconds=took_ms / 1e3, ended_s=ended_ms / 1e3)
 
 
 def test_a_step_log_is_read_and_what_it_says_besides_is_ignored(tmp_path: Path) -> None:
@@ -25,6 +26,13 @@ def test_a_step_log_is_read_and_what_it_says_besides_is_ignored(tmp_path: Path) 
 def test_a_step_lasts_from_the_end_of_the_one_before_unless_there_was_a_pause() -> None:
     found = timed([[_step(105, 5), _step(111, 5), _step(205, 5)]])
     assert [one.seconds for one in found] == pytest.approx([0.005, 0.006, 0.005])
+
+
+def test_a_silence_that_a_sequence_waits_through_is_part_of_the_step() -> None:
+    decode = Logged(decodes=1, emits=1, seconds=0.005, ended_s=0.113)
+    chunk = Logged(prefills=1, prefill_tokens=8, emits=0, seconds=0.005, ended_s=0.205)
+    found = timed([[_step(105, 5), decode, chunk, _step(213, 5)]])
+    assert [one.seconds for one in found] == pytest.approx([0.005, 0.008, 0.005, 0.008])
 
 
 def test_the_busy_engines_are_counted_when_a_step_begins() -> None:

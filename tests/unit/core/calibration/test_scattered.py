@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import isnan
 
 import pytest
@@ -50,9 +51,22 @@ def test_a_kind_that_was_never_measured_scatters_like_the_other() -> None:
 
 def test_steps_of_the_very_same_price_are_all_drawn_from() -> None:
     flat = Linear(base_s=0.001)
-    measured = [(_decode(context), float(context % 2)) for context in range(1000)]
+    measured = [(_decode(context), 0.5 + context % 2) for context in range(1000)]
     scattered = Scattered(flat, sorted(measured, key=lambda one: one[1]), seed=1)
-    assert mean(scattered.step_s(_decode(n)) for n in range(1000)) == pytest.approx(0.0005, rel=0.1)
+    assert mean(scattered.step_s(_decode(n)) for n in range(1000)) == pytest.approx(0.001, rel=0.1)
+
+
+def _alike(scattered: Scattered, steps: int) -> float:
+    """How often a step and the one after it are both slow or both quick."""
+    slow = [scattered.step_s(_decode(n)) > COST.step_s(_decode(n)) for n in range(steps)]
+    return mean(float(a == b) for a, b in pairwise(slow))
+
+
+def test_slow_steps_come_in_spells_if_measured_ones_did() -> None:
+    spells = [(_decode(n % 400), 1.2 if n // 20 % 2 else 0.8) for n in range(4000)]
+    mixed = [(_decode(n % 400), 1.2 if n % 3 else 0.8) for n in range(4000)]
+    assert _alike(Scattered(COST, spells, seed=1), 1000) > 0.8
+    assert _alike(Scattered(COST, mixed, seed=1), 1000) < 0.65
 
 
 def test_nothing_to_draw_from_is_refused() -> None:
