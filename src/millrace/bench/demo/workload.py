@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from millrace.bench.demo.settings import MODEL, TRACE, DemoSettings
 from millrace.bench.prompts import Planned, Shape, shape
+from millrace.core.draw import draw
 from millrace.core.prompt import Measure, describe
 from millrace.data import open_trace
 from millrace.simulate import Job
@@ -73,13 +74,26 @@ def _form(settings: DemoSettings, number: int) -> Shape:
     )
 
 
-def jobs(planned: Sequence[Planned]) -> list[Job]:
+class Answered(Job, frozen=True, kw_only=True):
+    """A job of an engine that keeps what it generates in its prefix cache too, as ours does.
+
+    Nobody asks for it again, but it takes the place of prompts that somebody would have.
+    """
+
+    def engine_blocks(self, block_tokens: int) -> list[int]:
+        """Return the hashes of the prompt's blocks, and of those that its answer will fill."""
+        prompt = super().engine_blocks(block_tokens)
+        filled = (self.prompt_tokens + self.output_tokens) // block_tokens
+        return prompt + [draw("answer", self.request.id, n) for n in range(len(prompt), filled)]
+
+
+def jobs(planned: Sequence[Planned]) -> list[Answered]:
     """Return the same requests for the simulator: described by the very function the gateway uses."""
     return [_job(one) for one in planned]
 
 
-def _job(one: Planned) -> Job:
-    return Job(
+def _job(one: Planned) -> Answered:
+    return Answered(
         t_s=one.scheduled_s,
         request=describe(one.body, "text", id=one.id, measure=_MEASURE).request,
         prompt_tokens=len(one.prompt),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millrace.bench.demo.settings import DemoSettings
-from millrace.bench.demo.workload import plan, rehearsal
+from millrace.bench.demo.workload import jobs, plan, rehearsal
 from millrace.bench.prompts import Planned
 
 SETTINGS = DemoSettings(requests=12)
@@ -32,6 +32,15 @@ def test_a_rehearsal_shares_no_request_and_no_prefix_with_the_slice_or_another_r
             assert not _blocks(one) & _blocks(other)
             assert not {p.id for p in one} & {p.id for p in other}
     assert len(plans[1]) % SETTINGS.engines == 0
+
+
+def test_a_job_fills_as_many_blocks_as_its_prompt_and_answer() -> None:
+    planned = plan(SETTINGS)
+    for one, job in zip(planned, jobs(planned), strict=True):
+        blocks = job.engine_blocks(16)
+        assert tuple(blocks[: len(one.blocks)]) == one.blocks
+        assert len(blocks) == (len(one.prompt) + one.max_tokens) // 16
+        assert len(set(blocks)) == len(blocks)
 
 
 def test_settings_that_leave_nothing_to_do_are_refused() -> None:
