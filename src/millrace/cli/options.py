@@ -25,12 +25,20 @@ def duration_s(text: str) -> float:
     return float(found[1]) * _UNITS_S[found[2]]
 
 
-def factor(text: object) -> float:
+def times(text: str) -> float:
     """Read `x2`, `0.5x` or plainly `2`: how many times as much; it must be above 0."""
-    found = _FACTOR.fullmatch(str(text).strip())
+    found = _FACTOR.fullmatch(text.strip())
     if not found or not 0 < float(found[1]) < float("inf"):
-        raise typer.BadParameter(f"{str(text)!r} is no factor; write a number above 0, like x2 or 0.5")
+        raise ValueError(f"{text!r} is no factor; write a number above 0, like x2 or 0.5")
     return float(found[1])
+
+
+def factor(value: object) -> float:
+    """Let typer read a factor: a plain ValueError would lose its words."""
+    try:
+        return times(str(value))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def read(option: str, how: Callable[[str], T], text: str | None) -> T | None:

@@ -11,6 +11,7 @@ from millrace.cli.output import put_json, put_table, say
 from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
 from millrace.policies import load
+from millrace.simulate import Surroundings
 
 
 def run(
@@ -38,6 +39,7 @@ def run(
     faults: options.Faults = None,
     scrape: options.Scrape = None,
     network: options.Network = None,
+    slowdowns: options.Slowdowns = None,
     find: options.Find = None,
     attain: options.Attain = 0.95,
     repeat: options.Repeat = 1,
@@ -80,10 +82,10 @@ def _search(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    if scenario.closed_loop or scenario.faults or scenario.scrape or scenario.network:
+    if scenario.closed_loop or scenario.surroundings != Surroundings():
         raise ValueError(
             "--find capacity takes requests as they come and replicas as they are: leave out --closed-loop, "
-            "--faults, --scrape and --network"
+            "--faults, --scrape, --network and --slowdowns"
         )
     found = search.search_all(scenario, policies, goal=goal, repeat=repeat, processes=processes, quiet=quiet)
     _tell([*scenario.notes(), *search.notes(found)], quiet=quiet)

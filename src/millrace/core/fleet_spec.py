@@ -32,6 +32,7 @@ OPTIONS = (
     "cold_start",
     "load_bandwidth",
     "prefix_caching",
+    "async_scheduling",
     "max_num_seqs",
     "max_num_batched_tokens",
     "max_model_len",
@@ -52,7 +53,8 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
 
     Each layer is split over `tensor_parallel` devices, the layers over `pipeline_parallel` stages of them.
     A replica that starts is ready after `cold_start_s`, or when it has read its weights at
-    `load_bytes_per_s`; None is not said here.
+    `load_bytes_per_s`; None is not said here. An engine that schedules `ahead` decides on a step while the
+    one before it runs.
     """
 
     count: int
@@ -64,6 +66,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     cold_start_s: float | None = None
     load_bytes_per_s: float | None = None
     pipeline_parallel: int = 1
+    ahead: bool = False
 
     @property
     def roofline(self) -> Roofline:
@@ -103,9 +106,10 @@ def parse_fleet(
     Options are tp (devices that share each layer), pp (stages that share the layers), price (dollars an hour
     for one device), preset (an engine whose defaults hold where no option says otherwise, like vllm-0.19),
     cold_start (until a replica that starts is ready, like 45s), load_bandwidth (at which it reads its
-    weights, like 5GB/s; a cold_start wins), prefix_caching (on or off) and vLLM's own max_num_seqs,
-    max_num_batched_tokens, max_model_len, block_size and kv_blocks; without kv_blocks, as many are taken as
-    fit, and without max_model_len the model's own up to 8,192.
+    weights, like 5GB/s; a cold_start wins), prefix_caching and async_scheduling (on or off) and vLLM's own
+    max_num_seqs, max_num_batched_tokens, max_model_len, block_size and kv_blocks; without kv_blocks, as many
+    are taken as fit, without max_model_len the model's own up to 8,192, and without async_scheduling vLLM's
+    presets have it on.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -154,6 +158,7 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
         price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
         cold_start_s=_seconds(options["cold_start"]) if "cold_start" in options else None,
         load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
+        ahead=_switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
     )
 
 

@@ -28,6 +28,7 @@ def servers(
             id=name,
             spec=specs[id(group)],
             cost=costs[id(group)],
+            ahead=group.ahead,
             cold_start_s=_cold_start_s(group, cold_start_s, load_bytes_per_s),
         )
         for name, group in members(groups)

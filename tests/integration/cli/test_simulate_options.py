@@ -91,6 +91,12 @@ def test_with_scrapes_a_replica_is_there_when_it_is_next_asked(capsys: pytest.Ca
     assert heard["ttft_s"]["max"] < 10 < 19 < asked["ttft_s"]["max"]
 
 
+def test_engines_of_one_machine_slow_each_other_down(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*TWO[:3], "--requests", "40", *TWO[5:], "--rate", "x4")
+    apart, together = (say(capsys, *words, *more, "--json").policy for more in ((), ("--slowdowns", "x1,x2")))
+    assert 1.2 * apart["tpot_s"]["mean"] < together["tpot_s"]["mean"]
+
+
 def test_a_trace_is_shared_among_models_that_are_measured_apart(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -193,6 +199,7 @@ def test_help_is_in_panels(capsys: pytest.CaptureFixture[str]) -> None:
         (("--think", "5s"), "say --closed-loop too"),
         (("--closed-loop",), "no request of this trace follows another"),
         (("--closed-loop", "--think", "5"), "--think: cannot read the duration '5'"),
+        (("--slowdowns", "x1,fast"), "--slowdowns: 'fast' is no factor"),
         (("--profile", "a", "--calibration", "b"), "leave out one of them"),
         (("--models", "gpt"), "unknown model of the fleet 'gpt'"),
         (("--rate", "fast"), "'fast' is no factor"),
@@ -201,7 +208,7 @@ def test_help_is_in_panels(capsys: pytest.CaptureFixture[str]) -> None:
         (("--faults", "kill r9 at 1s"), "unknown replica 'r9'"),
         (
             ("--find", "capacity", "--scrape", "5s"),
-            "leave out --closed-loop, --faults, --scrape and --network",
+            "leave out --closed-loop, --faults, --scrape, --network",
         ),
     ],
 )

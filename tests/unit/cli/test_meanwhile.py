@@ -14,13 +14,17 @@ FLEET = ("r0", "r1")
 
 
 def test_nothing_said_is_nothing_between_and_nothing_happening() -> None:
-    assert surroundings_of(network=None, scrape=None, faults=None, replicas=FLEET) == Surroundings()
+    assert (
+        surroundings_of(network=None, scrape=None, slowdowns=None, faults=None, replicas=FLEET)
+        == Surroundings()
+    )
 
 
 def test_ways_are_alike_unless_two_are_given() -> None:
-    found = surroundings_of(network="1ms", scrape="5s", faults=None, replicas=FLEET)
+    found = surroundings_of(network="1ms", scrape="5s", slowdowns="x1,x1.6", faults=None, replicas=FLEET)
     assert (found.to_engine_s, found.from_engine_s, found.scrape_s) == (0.001, 0.001, 5.0)
-    found = surroundings_of(network="1ms, 2ms", scrape=None, faults=None, replicas=FLEET)
+    assert found.slowdowns == (1.0, 1.6)
+    found = surroundings_of(network="1ms, 2ms", scrape=None, slowdowns=None, faults=None, replicas=FLEET)
     assert (found.to_engine_s, found.from_engine_s) == (0.001, 0.002)
 
 
@@ -30,7 +34,7 @@ def test_ways_are_alike_unless_two_are_given() -> None:
 def test_faults_are_a_script_or_the_file_that_it_is_in(text: str, tmp_path: Path) -> None:
     (tmp_path / "faults.txt").write_text(text, encoding="utf-8")
     found = [
-        surroundings_of(network=None, scrape=None, faults=faults, replicas=FLEET).faults
+        surroundings_of(network=None, scrape=None, slowdowns=None, faults=faults, replicas=FLEET).faults
         for faults in (text, str(tmp_path / "faults.txt"))
     ]
     assert found[0] == found[1]
@@ -50,7 +54,7 @@ def test_faults_are_a_script_or_the_file_that_it_is_in(text: str, tmp_path: Path
     ],
 )
 def test_what_cannot_be_read_is_refused_and_its_option_named(option: str, text: str, problem: str) -> None:
-    words = {"network": None, "scrape": None, "faults": None} | {option: text}
+    words = {"network": None, "scrape": None, "slowdowns": None, "faults": None} | {option: text}
     with pytest.raises(ValueError, match=problem):
         surroundings_of(**words, replicas=FLEET)
 
@@ -58,4 +62,6 @@ def test_what_cannot_be_read_is_refused_and_its_option_named(option: str, text: 
 def test_an_empty_file_of_faults_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("# nothing\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"none\.txt: has no faults; write them like"):
-        surroundings_of(network=None, scrape=None, faults=str(tmp_path / "none.txt"), replicas=FLEET)
+        surroundings_of(
+            network=None, scrape=None, slowdowns=None, faults=str(tmp_path / "none.txt"), replicas=FLEET
+        )

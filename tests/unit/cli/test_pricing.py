@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from millrace.cli.simulating.pricing import parse_profiles, price_of
 from millrace.core.cost import Linear, Roofline, StepShape
+from millrace.core.cost.roofline import HOST_S
 from millrace.core.fleet_spec import FleetGroup, parse_fleet
 from millrace.core.profile import Setup
 from millrace.data.profiles import open_serving
@@ -71,6 +73,21 @@ def test_layers_of_vidur_are_measured_and_the_rest_is_not(tmp_path: Path) -> Non
     quality, source, step_s = priced(path, "a100-80g llama-3-8b")
     assert (quality, source) == ("measured layers", str(path))
     assert step_s > 0.02
+
+
+def test_tables_of_aiconfigurator_are_taken_if_they_are_installed() -> None:
+    if find_spec("aiconfigurator_core") and find_spec("pyarrow"):
+        assert priced(Path("aiconfigurator"), "h100 llama-3-8b")[0] == "measured grid"
+    else:
+        with pytest.raises(ValueError, match="pip install aiconfigurator-core pyarrow"):
+            priced(Path("aiconfigurator"), "h100 llama-3-8b")
+
+
+def test_an_engine_that_does_not_plan_ahead_pays_for_its_host() -> None:
+    late, ahead = (
+        priced(SERVING, f"rtx-4090 llama-3-8b async_scheduling={word}")[2] for word in ("off", "on")
+    )
+    assert late - ahead == pytest.approx(HOST_S)
 
 
 def test_the_most_particular_profile_wins(tmp_path: Path) -> None:

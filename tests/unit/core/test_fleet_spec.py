@@ -53,6 +53,12 @@ def test_bandwidths_are_written_with_their_unit(text: str, found: float) -> None
     assert bytes_per_s(text) == found
 
 
+def test_a_step_is_planned_ahead_where_vllm_does_so_by_itself_or_was_told_to() -> None:
+    options = ("", "async_scheduling=on", "preset=vllm-0.19", "preset=vllm-0.19 async_scheduling=off")
+    groups = [parse_fleet(f"h100 llama-3-8b {option}")[0] for option in (*options, "preset=sglang-0.5.6")]
+    assert [group.ahead for group in groups] == [False, True, True, False, False]
+
+
 def test_a_model_made_for_short_contexts_gets_no_longer_ones() -> None:
     assert parse_fleet("cpu demo")[0].limits.context_tokens == 2048
     assert parse_fleet("h100 qwen3-8b")[0].limits.context_tokens == 8192
@@ -107,6 +113,7 @@ def test_callers_may_bring_models_and_devices_of_their_own() -> None:
         ("h100 demo tp=3", "tensor_parallel is 3; it must divide the 4 heads of demo"),
         ("cpu demo tp=2", "a cpu has no link to another: set it to 1"),
         ("h100 demo price=cheap", "price is 'cheap'; write dollars an hour"),
+        ("h100 demo async_scheduling=yes", "async_scheduling is 'yes'; write on or off"),
         ("h100 demo cold_start=45", "cold_start is '45'; write a number with a unit, like 45s"),
         ("h100 demo cold_start=4d", "cold_start is '4d'; write a number with a unit"),
         ("h100 demo load_bandwidth=fast", "cannot read the bandwidth 'fast'; write bytes a second"),

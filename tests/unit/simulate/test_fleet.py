@@ -32,6 +32,11 @@ def test_what_a_group_says_of_its_cold_start_wins_and_seconds_win_over_a_bandwid
     assert servers(groups, load_bytes_per_s=2e9)[2].cold_start_s == weights / 2e9
 
 
+def test_engines_plan_ahead_where_the_fleet_says_so() -> None:
+    found = servers(parse_fleet("h100 demo async_scheduling=on, h100 demo"))
+    assert [server.ahead for server in found] == [True, False]
+
+
 @pytest.mark.parametrize("routing", ["round_robin", "least_work", "prefix_affinity", "two_choices"])
 def test_each_request_goes_to_a_replica_of_its_model(routing: str) -> None:
     models = ["llama-3-8b", "qwen3-8b", None, "gpt-9", "small"]

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from millrace.cli.options import duration_s, read
+from millrace.cli.options import duration_s, read, times
 from millrace.core.suggest import unknown
 from millrace.simulate import Surroundings, parse_faults
 from millrace.simulate.faults import Fault
 
 
 def surroundings_of(
-    *, network: str | None, scrape: str | None, faults: str | None, replicas: Collection[str]
+    *,
+    network: str | None,
+    scrape: str | None,
+    slowdowns: str | None,
+    faults: str | None,
+    replicas: Collection[str],
 ) -> Surroundings:
     """Return what lies between a gateway and these replicas, and happens to them; None is nothing.
 
@@ -23,6 +28,7 @@ def surroundings_of(
         to_engine_s=to_s,
         from_engine_s=from_s,
         scrape_s=read("--scrape", _period, scrape),
+        slowdowns=read("--slowdowns", _slowdowns, slowdowns) or (),
         faults=_known(_faults(faults), replicas) if faults is not None else (),
     )
 
@@ -39,6 +45,10 @@ def _period(text: str) -> float:
     if not period_s:
         raise ValueError(f"{text} is no period; write one above 0, like 5s, or leave it out")
     return period_s
+
+
+def _slowdowns(text: str) -> tuple[float, ...]:
+    return tuple(times(part) for part in text.split(","))
 
 
 def _faults(text: str) -> tuple[Fault, ...]:

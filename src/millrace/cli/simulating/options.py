@@ -173,6 +173,15 @@ Network = Annotated[
         rich_help_panel=MEANWHILE,
     ),
 ]
+Slowdowns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="xN,xN,...",
+        help="Engines share a machine: how much longer a step takes while 1, 2, ... of them are busy, "
+        "like x1,x1.6,x2.3.",
+        rich_help_panel=MEANWHILE,
+    ),
+]
 
 Find = Annotated[
     Literal["capacity"] | None,

@@ -11,13 +11,17 @@ from msgspec import Struct
 
 from millrace.core.cost import Linear, Profiled, Roofline
 from millrace.core.cost.operators import graph_sizes
+from millrace.core.cost.roofline import HOST_S
 from millrace.core.fleet_spec import FleetGroup
 from millrace.core.profile import Setup
 from millrace.data import calibrations, open_calibration
+from millrace.data.aiconfigurator import open_operators
 from millrace.data.profiles import open_description, open_fitted, open_layers, open_serving, says_profile
 
 Quality = Literal["measured grid", "fitted", "measured layers", "calibrated", "uncalibrated roofline"]
 
+# Not a path, but the name of a package whose tables are taken if it is installed.
+AICONFIGURATOR = Path("aiconfigurator")
 # vLLM captures graphs for up to twice the sequences it may run, but for no more tokens than this.
 _LARGEST_GRAPH_TOKENS = 512
 _PROFILE = re.compile(r"(?:([^=/@]+)(?:@([^=/@]+))?=)?(.+)")
@@ -93,7 +97,10 @@ def _measured(path: Path, group: FleetGroup) -> Price:
         device=group.device,
         tensor_parallel=group.tensor_parallel,
         graph_tokens=graph_sizes(min(2 * group.limits.sequences, _LARGEST_GRAPH_TOKENS)),
+        host_s=0.0 if group.ahead else HOST_S,  # behind the device, or between its steps
     )
+    if path == AICONFIGURATOR:
+        return Price(cost=open_operators(setup), quality="measured grid", source="AIConfigurator's tables")
     if path.is_dir():
         about = open_description(path)
         tables = open_serving(path, group.model, group.tensor_parallel)

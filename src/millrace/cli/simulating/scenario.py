@@ -56,6 +56,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     load_bandwidth: str | None = None
     scrape: str | None = None
     network: str | None = None
+    slowdowns: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
@@ -114,6 +115,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return surroundings_of(
             network=self.network,
             scrape=self.scrape,
+            slowdowns=self.slowdowns,
             faults=self.faults,
             replicas=[name for name, _ in members(self.groups)],
         )
