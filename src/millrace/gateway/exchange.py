@@ -100,6 +100,7 @@ class Exchange:
         """From now on the request is for this fallback."""
         if model != self.model:
             self.model, self._wire = model, self._wire.asking(model)
+            self._gateway.metrics.fallbacks[model] += 1
 
     def renaming(self) -> Renaming | None:
         """Return what gives the model the client's name for it, None if that is its own."""

@@ -94,6 +94,7 @@ class Metrics:
         self.errors: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
         self.aborted: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()
         self.overhead = Histogram(_OVERHEAD_SECONDS)
         self.client_retries = 0
         self.unfinished_streams = 0
@@ -139,6 +140,10 @@ class Metrics:
         yield _family(
             "retry_total", "Attempts made because one before failed", "counter", _by("reason", self.retries)
         )
+        turned = _by("model", self.fallbacks)
+        yield _family(
+            "fallback_total", "Times a request turned to this model from another", "counter", turned
+        )
         yield _family("stream_aborted_total", "Answers cut short", "counter", _by("side", self.aborted))
         again = {"": float(self.client_retries)}
         yield _family("client_retry_total", "Requests that an SDK says it sends again", "counter", again)
@@ -150,7 +155,7 @@ class Metrics:
 
 
 def _by(label: str, counter: Counter[str]) -> dict[str, float]:
-    return {f'{label}="{value}"': float(count) for value, count in counter.items()}
+    return {f'{label}="{_escaped(value)}"': float(count) for value, count in counter.items()}
 
 
 def _heading(name: str, help_: str, type_: str) -> str:

@@ -38,6 +38,7 @@ def test_a_model_whose_engine_fails_leaves_its_requests_to_the_fallback(script: 
             assert {heard.json["model"] for heard in llama.heard} == {"llama"}
             page = (await ask(gateway, get("/metrics"))).body.decode()
             assert 'millrace_request_total{model="qwen",replica="b",outcome="ok"} 2.0' in page
+            assert 'millrace_fallback_total{model="qwen"} 2.0' in page
 
     run(scenario())
 
