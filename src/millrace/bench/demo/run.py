@@ -15,6 +15,7 @@ from millrace.bench.demo.predicted import Calibration, Rehearsal, calibrated, pr
 from millrace.bench.demo.settings import TRACE, DemoSettings
 from millrace.bench.demo.workload import plan, rehearsal, warming
 from millrace.bench.report import Repeat, Run, RunReport, Written, origin, repeated, write
+from millrace.core.calibration import fit_shared
 from millrace.core.outcome import Outcome
 from millrace.core.replica import ReplicaSpec
 from millrace.launch import Fleet, gateway_command
@@ -100,7 +101,7 @@ class _Once:
 
     async def _perform(self, fleet: Fleet, number: int, counted: Callable[[Outcome], None]) -> None:
         settings, routing = self._settings, self._settings.routing[number]
-        prices = calibrated(settings, self._rehearsals[-1:]).prices
+        prices = fit_shared(self._rehearsals[-1].steps, engines=settings.engines)
         spec = replica_spec(prices.cost, settings.limits)
         await fleet.switch_gateway(live.gateway(settings, routing, self._repeat, spec))
         self._specs.append(spec)
