@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -34,9 +34,19 @@ class BatchView(Protocol):
     @property
     def sequences(self) -> int: ...
     @property
-    def running(self) -> Sequence[SequenceView]: ...
+    def running(self) -> Collection[SequenceView]:
+        """Everybody who holds KV blocks, in the order of their admission: those below, and the decodes."""
+
     @property
-    def waiting(self) -> Sequence[SequenceView]:
+    def decoding(self) -> int:
+        """How many of them decode: they have generated, and need one token each to go on."""
+
+    @property
+    def prefilling(self) -> Collection[SequenceView]:
+        """Those whose prompt has been begun, or who compute again what they lost."""
+
+    @property
+    def waiting(self) -> Collection[SequenceView]:
         """Nobody, as long as nobody could be admitted."""
 
     def missing_tokens(self, sequence: SequenceView) -> int:
@@ -50,13 +60,22 @@ class Grant(Struct, frozen=True):
     tokens: int
 
 
+class Plan(Struct, frozen=True):
+    """What the coming step computes: one token for each of the `decodes` decodes that were admitted first,
+    and the grants, most important first. A grant may also be for one of the other decodes.
+    """
+
+    decodes: int = 0
+    grants: Sequence[Grant] = ()
+
+
 class BatchingPolicy(Protocol):
     """What does one iteration compute?
 
     A policy whose plan stays the same while nobody comes or leaves, except that decodes go on and a prompt
     that fills the step gets shorter, says so with a class attribute `steady = True`: a simulator then
-    jumps over such iterations.
+    jumps over such iterations, at least over those in which all decodes or none go on.
     """
 
-    def plan(self, batch: BatchView) -> list[Grant]:
-        """Return grants, most important first, within `step_tokens` and `sequences`; change nothing."""
+    def plan(self, batch: BatchView) -> Plan:
+        """Return a plan within `step_tokens` and `sequences`; change nothing."""

@@ -14,7 +14,7 @@ from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation
 from millrace.engine.metrics import Metrics
 from millrace.engine.step_log import StepObserver
-from millrace.replica.progress import Progress
+from millrace.replica.progress import Stepped
 from millrace.replica.replica import Replica
 
 
@@ -110,7 +110,7 @@ class EngineLoop:
             self._executor.remove(retired)
         self._retired.clear()
 
-    def _deliver(self, progress: Progress) -> None:
+    def _deliver(self, progress: Stepped) -> None:
         now = time.monotonic()
         ended: dict[str, str] = {end.sequence.id: end.why for end in progress.ended}
         for sequence in progress.emitted:

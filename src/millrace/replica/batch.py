@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 from millrace.core.batch import SequenceView
 from millrace.core.replica import Limits
 from millrace.replica.blocks import BlockPool
+from millrace.replica.decodes import Decodes
 from millrace.replica.sequence import Sequence
 
 
@@ -15,8 +15,8 @@ class Batch:
     """The sequences of one replica, between two iterations.
 
     `queue` are those without KV blocks, first come first; `running` those with, in the order of their
-    admission; `known` finds both by id. `short` are running ones whose next token has no
-    block yet; `preempting` is whether the plan under way has preempted somebody.
+    admission; `known` finds both by id. The running ones are either `prefilling` or among the `decodes`.
+    `preempting` is whether the plan under way has preempted somebody.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -26,14 +26,21 @@ class Batch:
         self.pool = BlockPool(limits.kv_blocks, caching=limits.prefix_caching)
         self.known: dict[str, Sequence] = {}
         self.queue: deque[Sequence] = deque()
-        self.running: list[Sequence] = []
-        self.short: list[Sequence] = []
+        self.running: dict[Sequence, None] = {}
+        self.prefilling: dict[Sequence, None] = {}
+        self.decodes = Decodes(limits.block_tokens)
         self.queued_tokens = 0
         self.preemptions = 0
         self.cache_query_tokens = 0
         self.cache_hit_tokens = 0
         self.preempting = False
+        self._admitted = 0
         self._stuck_at = -1
+
+    @property
+    def decoding(self) -> int:
+        """How many decode."""
+        return len(self.decodes.members)
 
     @property
     def waiting(self) -> deque[Sequence] | tuple[()]:
@@ -59,16 +66,15 @@ class Batch:
         """Take out a sequence that nobody wants any more. If it holds blocks, it does so until `release`."""
         del self.known[sequence.id]
         if sequence.table:
-            self.running.remove(sequence)
+            del self.running[sequence]
+            self.prefilling.pop(sequence, None)
         else:
             self._dequeue(sequence)
 
-    def complete(self, sequences: Iterable[Sequence]) -> None:
-        """Take out running sequences that have all their tokens, and free their blocks."""
-        for sequence in sequences:
-            del self.known[sequence.id]
-            self.release(sequence)
-        self.running = [sequence for sequence in self.running if sequence.table]
+    def complete(self, sequence: Sequence) -> None:
+        """Take out a running sequence that has all its tokens, and free its blocks."""
+        self.forget(sequence)
+        self.release(sequence)
 
     def admit(self, sequence: Sequence) -> bool:
         """Let a waiting sequence run, with blocks for its whole length, or return False for lack of room."""
@@ -85,28 +91,36 @@ class Batch:
             self._stuck_at = self.pool.eased
             return False
         self._dequeue(sequence)
-        self.running.append(sequence)
+        self.running[sequence] = self.prefilling[sequence] = None
+        self._admitted += 1
+        sequence.rank = self._admitted
         sequence.table = table
         sequence.published = hits
-        sequence.computed = hits * self.block_tokens
+        sequence.base = hits * self.block_tokens
         if not sequence.preemptions:
             self._count_hits(sequence)
         return True
 
-    def make_room(self) -> None:
-        """Give each running sequence the block its next token lacks, preempting the youngest if need be."""
-        preemptions = self.preemptions
-        for sequence in self.short:
-            while sequence.table and not self.pool.grow(sequence.table, 1):
-                self._preempt()
-        self.short.clear()
-        self.preempting = self.preemptions > preemptions
+    def decode(self, sequence: Sequence) -> None:
+        """Let a sequence that prefilled go on as one of the decodes."""
+        del self.prefilling[sequence]
+        self.decodes.join(sequence)
 
-    def extend(self, sequence: Sequence) -> None:
-        """Take the blocks that a run of iterations filled; `lasting` made sure that they are there."""
-        lacking = -(-sequence.computed // self.block_tokens) - len(sequence.table)
-        took = self.pool.grow(sequence.table, lacking)
-        assert took, "a run of iterations ends before the KV cache is full"
+    def make_room(self) -> None:
+        """Take the blocks that the decodes' next tokens lack, preempting the youngest as long as need be.
+
+        What is free is taken before anybody is preempted, as if one decode took its block after the other.
+        """
+        self.preempting = False
+        decodes, pool = self.decodes, self.pool
+        lacking = decodes.lacking()
+        while lacking > pool.free:
+            decodes.take(pool, pool.free)
+            self._preempt()
+            self.preempting = True
+            lacking = decodes.lacking()
+        if lacking:
+            decodes.take(pool, lacking)
 
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""
@@ -117,13 +131,16 @@ class Batch:
 
     def release(self, sequence: Sequence) -> None:
         """Take all blocks from a sequence; what was published stays findable until its space is needed."""
+        if sequence.pace:
+            self.decodes.leave(sequence)
         self.pool.release(sequence.table, named=sequence.published)
 
     def _preempt(self) -> None:
         """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""
-        sequence = self.running.pop()
+        sequence, _ = self.running.popitem()
+        self.prefilling.pop(sequence, None)
         self.release(sequence)
-        sequence.computed = 0
+        sequence.base = 0
         sequence.preemptions += 1
         self.preemptions += 1
         self.queue.appendleft(sequence)
@@ -138,6 +155,6 @@ class Batch:
         self.queued_tokens -= sequence.length
 
     def _count_hits(self, sequence: Sequence) -> None:
-        sequence.cached_tokens = sequence.computed
+        sequence.cached_tokens = sequence.base
         self.cache_query_tokens += sequence.prompt_tokens
         self.cache_hit_tokens += sequence.cached_tokens

@@ -34,6 +34,11 @@ class BlockPool:
         return len(self._blank) + len(self._idle)
 
     @property
+    def blank(self) -> int:
+        """Blocks that nobody holds and that have no content to forget."""
+        return len(self._blank)
+
+    @property
     def findable(self) -> int:
         """Blocks that can be found by their content, held or not."""
         return len(self._holder)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
 from typing import Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from millrace.core.cost import StepShape
 from millrace.replica.sequence import Sequence
@@ -26,19 +26,17 @@ class Step(Struct, frozen=True, eq=False):
     chunks: tuple[Chunk, ...]
     shape: StepShape
 
-    @property
-    def following(self) -> StepShape:
-        """The shape of the iteration after this one, if it does the same."""
-        shape = self.shape
-        longer = int(shape.decode_longest_tokens > 0)
-        further = sum(c.tokens * c.tokens for c in self.chunks if not c.emits) if shape.prefills else 0
-        return replace(
-            shape,
-            decode_context_tokens=shape.decode_context_tokens + shape.decodes,
-            prefill_attended_tokens=shape.prefill_attended_tokens + further,
-            decode_longest_tokens=shape.decode_longest_tokens + longer,
-            decode_shortest_tokens=shape.decode_shortest_tokens + longer,
-        )
+
+class Run(Struct, eq=False):
+    """Like iterations, not told apart by sequence: what one of them is, by its shape and its prefills.
+
+    Of those that decode in lockstep, `decodes` go on and `paused` do not.
+    """
+
+    shape: StepShape
+    decodes: int
+    prefills: Many[Chunk] = ()
+    paused: Many[Sequence] = ()
 
 
 class StepResult(Struct, frozen=True):

@@ -6,55 +6,27 @@ again until somebody ends, a prompt is complete, or the KV cache is full. A simu
 
 from __future__ import annotations
 
-from millrace.core.replica import Limits
-from millrace.replica.executor import Chunk, Step
+from millrace.core.cost import ENDLESS
+from millrace.replica.batch import Batch
+from millrace.replica.executor import Run
 
 
-def iterations(step: Step, limits: Limits, free_blocks: int) -> int:
+def iterations(run: Run, batch: Batch) -> int:
     """Return how many iterations like this one follow each other if nobody comes or leaves, at least 1.
 
     The last of them may be the one in which a sequence gets its last token.
     """
-    count = _until_a_change(step, limits)
-    return count if count <= 1 else _fitting(step.chunks, count, limits.block_tokens, free_blocks)
-
-
-def taken_blocks(step: Step, count: int, block_tokens: int) -> int:
-    """Return how many more blocks the sequences hold while the last of so many iterations is under way.
-
-    `count` is more than 1, so all that emit are decodes.
-    """
-    return _blocks([(c.start, len(c.sequence.table)) for c in step.chunks if c.emits], count, block_tokens)
-
-
-def _until_a_change(step: Step, limits: Limits) -> int:
-    lives = [c.sequence.max_tokens - c.sequence.generated for c in step.chunks if c.emits]
-    if step.shape.prefills:
-        prompt = [c for c in step.chunks if not c.emits]
-        if step.shape.prefills > 1 or not prompt or step.shape.tokens < limits.step_tokens:
+    if run.paused:
+        return 1
+    decodes, pool = batch.decodes, batch.pool
+    count, free_blocks = decodes.until_end() if run.decodes else ENDLESS, pool.free
+    if run.prefills:
+        chunk = run.prefills[0]
+        if len(run.prefills) > 1 or chunk.emits or run.shape.tokens < batch.step_tokens:
             return 1
         # The last chunk of a long prompt may leave room for others, so it is a step of its own.
-        lives.append(-(-prompt[0].sequence.missing // prompt[0].tokens) - 1)
-    return min(lives)
-
-
-def _fitting(chunks: tuple[Chunk, ...], count: int, block_tokens: int, free_blocks: int) -> int:
-    """Return the most iterations, up to `count`, that the free blocks allow; the first has what it needs."""
-    if len(chunks) * (count // block_tokens + 1) <= free_blocks:
-        return count
-    decodes = [(c.start, len(c.sequence.table)) for c in chunks if c.emits]
-    if _blocks(decodes, count, block_tokens) <= free_blocks:
-        return count
-    low, high = 1, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _blocks(decodes, middle, block_tokens) <= free_blocks:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _blocks(decodes: list[tuple[int, int]], count: int, block_tokens: int) -> int:
-    """Blocks that so many iterations take, for sequences of (computed tokens, blocks held)."""
-    return sum(-(-(computed + count) // block_tokens) - held for computed, held in decodes)
+        count = min(count, -(-chunk.sequence.missing // chunk.tokens) - 1)
+        if chunk.sequence.blocks:
+            # What the prompt publishes on the way depends on what has been forgotten by then: forget nothing.
+            free_blocks = pool.blank
+    return decodes.fitting(count, free_blocks) if run.decodes and count > 1 else count

@@ -1,7 +1,8 @@
-"""What one iteration brought about."""
+"""What iterations brought about."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Many
 from typing import Literal
 
 from msgspec import Struct
@@ -17,9 +18,14 @@ class End(Struct, frozen=True, eq=False):
 
 
 class Progress(Struct, frozen=True, eq=False):
-    """The seconds an iteration took, who got a token (`first`: for the first time), and who is complete."""
+    """Who got a token for the first time, and who is complete."""
+
+    first: Many[Sequence] = ()
+    ended: Many[End] = ()
+
+
+class Stepped(Progress, frozen=True, eq=False, kw_only=True):
+    """The progress of one iteration: the seconds it took, and everybody who got a token."""
 
     seconds: float
-    emitted: list[Sequence]
-    first: list[Sequence]
-    ended: list[End]
+    emitted: Many[Sequence]

@@ -7,20 +7,22 @@ Source: iteration-level scheduling of Orca (Yu et al., OSDI 2022), chunked prefi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
-from millrace.core.batch import BatchingPolicy, Grant
-from millrace.core.cost import StepShape
+from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
 from millrace.replica.batch import Batch
-from millrace.replica.executor import Chunk, Executor, Step, StepResult
+from millrace.replica.executor import Chunk, Executor, Run, Step, StepResult
+from millrace.replica.forming import chunks_of, form
 from millrace.replica.lasting import iterations
-from millrace.replica.progress import End, Progress
+from millrace.replica.progress import End, Progress, Stepped
 from millrace.replica.sequence import Sequence
 
 
 class Replica:
     """One model server: `plan` a step, let an executor run it, `commit` what came of it.
+
+    Who only prices steps need not know which sequence does what: `begin` decides the same, `lasting` says for
+    how many iterations it stands, and `finish` books as many at once. Only prompts may have `blocks` then.
 
     All calls come from one thread, but the executor may run in another: `add` and `abort` may come while a
     step is in flight, and what it reads and writes is left alone until `commit`. At most one step is in
@@ -33,13 +35,15 @@ class Replica:
         self.batching = batching
         self.batch = Batch(_checked(limits))
         self._lengths = lengths
-        self._in_flight: Step | None = None
+        self._steady: bool = getattr(batching, "steady", False)
+        self._run: Run | None = None
+        self._step: Step | None = None
         self._aborted: list[Sequence] = []
 
     @property
     def running(self) -> list[Sequence]:
         """Sequences that hold KV blocks, oldest admission first."""
-        return self.batch.running
+        return list(self.batch.running)
 
     @property
     def waiting(self) -> deque[Sequence]:
@@ -97,7 +101,7 @@ class Replica:
         if sequence is None:
             return False
         self.batch.forget(sequence)
-        if self._in_flight:
+        if self._run:
             self._aborted.append(sequence)
         else:
             self.batch.release(sequence)
@@ -105,125 +109,114 @@ class Replica:
 
     def plan(self) -> Step | None:
         """Decide the next iteration and take the blocks it needs; None if there is nothing to run."""
-        assert self._in_flight is None, "one step at a time: commit the last one first"
-        self.batch.make_room()
-        step = self._form(self.batching.plan(self.batch))
-        if step is None and self.batch.running:
-            # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
-            step = self._form(self.batching.plan(self.batch))
-        self._in_flight = step
-        return step
+        run = self.begin()
+        self._step = None if run is None else Step(chunks_of(run, self.batch), run.shape)
+        return self._step
 
-    def lasting(self, step: Step) -> int:
-        """How many iterations like the step just planned follow each other if nobody comes or leaves.
+    def begin(self) -> Run | None:
+        """Decide the next iterations and take the blocks of the first; None if there is nothing to run."""
+        assert self._run is None, "one step at a time: commit the last one first"
+        batch, decide = self.batch, self.batching.plan
+        batch.make_room()
+        run = form(decide(batch), batch, lengths=self._lengths)
+        if run is None and batch.running:
+            # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
+            run = form(decide(batch), batch, lengths=self._lengths)
+        self._run = run
+        return run
+
+    def lasting(self, run: Run) -> int:
+        """How many iterations like the one just planned follow each other if nobody comes or leaves.
 
         Always 1 under a batching policy that does not call itself `steady`, and for a plan that preempted:
         it hid those who wait, and the next one will not.
         """
-        steady = getattr(self.batching, "steady", False) and not self.batch.preempting
-        return iterations(step, self.limits, self.batch.pool.free) if steady else 1
+        return iterations(run, self.batch) if self._steady and not self.batch.preempting else 1
 
-    def commit(self, step: Step, result: StepResult, *, count: int = 1) -> Progress:
-        """Book what the step computed, publish full blocks, and free those of sequences that are complete.
+    def taken_tokens(self, run: Run, count: int) -> int:
+        """Return for how many more tokens KV blocks are held while the last of `count` iterations goes on."""
+        decodes = self.batch.decodes
+        return (decodes.blocks(count) - decodes.spare) * self.limits.block_tokens if run.decodes else 0
 
-        `count` books that many iterations in a row, at most as many as `lasting` said.
-        """
-        assert step is self._in_flight, "only the step in flight can be committed"
-        self._in_flight = None
-        progress = Progress(result.seconds, [], [], [])
-        self._book(self._surviving(step), result.ended, count, progress)
-        if progress.ended:
-            self.batch.complete(end.sequence for end in progress.ended)
-        return progress
+    def commit(self, step: Step, result: StepResult) -> Stepped:
+        """Book what the step computed, publish full blocks, and free those of sequences that are complete."""
+        assert step is self._step, "only the step in flight can be committed"
+        assert self._run is not None
+        self._step = None
+        self._land(self._run, 1)
+        emitted: list[Sequence] = []
+        first: list[Sequence] = []
+        ended: list[End] = []
+        for chunk in step.chunks:
+            sequence = chunk.sequence
+            if not sequence.table:
+                continue  # it was aborted meanwhile
+            self._book(chunk, 1)
+            if not chunk.emits:
+                continue
+            emitted.append(sequence)
+            generated = sequence.generated
+            if generated == 1:
+                first.append(sequence)
+            if sequence.id in result.ended:
+                ended.append(End(sequence, "stop"))
+            elif generated >= sequence.max_tokens:
+                ended.append(End(sequence, "length"))
+        for end in ended:
+            self.batch.complete(end.sequence)
+        return Stepped(first, ended, seconds=result.seconds, emitted=emitted)
 
-    def step(self, executor: Executor) -> Progress | None:
+    def finish(self, run: Run, count: int) -> Progress:
+        """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`."""
+        assert run is self._run, "only the run in flight can be finished"
+        self._land(run, count)
+        first: list[Sequence] = []
+        done: list[Sequence] = []
+        for chunk in run.prefills:
+            sequence = chunk.sequence
+            if not sequence.table:
+                continue  # it was aborted meanwhile
+            self._book(chunk, count)
+            if chunk.emits:
+                generated = sequence.generated
+                if generated == 1:
+                    first.append(sequence)
+                if generated >= sequence.max_tokens:
+                    done.append(sequence)
+        done[:0] = self.batch.decodes.ended()
+        for sequence in done:
+            self.batch.complete(sequence)
+        return Progress(first, [End(sequence, "length") for sequence in done])
+
+    def step(self, executor: Executor) -> Stepped | None:
         """Plan, run and commit one iteration; None if there is nothing to run."""
         step = self.plan()
         return None if step is None else self.commit(step, executor.run(step))
 
-    def _form(self, grants: list[Grant]) -> Step | None:
-        """Turn grants into a step, admitting the waiting sequences among them while the KV cache has room.
+    def _land(self, run: Run, count: int) -> None:
+        """Let the decodes of the run have their tokens, and drop those who were aborted while it ran."""
+        self._run = None
+        if run.decodes:
+            self.batch.decodes.advance(count, self.batch.pool, run.paused)
+        if self._aborted:
+            for chunk in run.prefills if count > 1 else ():
+                if chunk.sequence in self._aborted:  # only the last iteration is lost
+                    self._book(chunk, count - 1)
+            for sequence in self._aborted:
+                self.batch.release(sequence)
+            self._aborted.clear()
 
-        A decode is a sequence that has generated and lacks one token; everything else is prefill, also
-        the one token left of a cached prompt and what a preempted sequence computes again.
-        """
-        known, refused = self.batch.known, 0
-        chunks: dict[str, Chunk] = {}
-        decodes = context = prefilled = attended = emits = 0
-        for grant in grants:
-            sequence = known[grant.id]
-            if not sequence.table and not self.batch.admit(sequence):
-                refused += 1
-                continue
-            start = sequence.computed
-            missing = sequence.prompt_tokens + sequence.generated - start
-            if missing == 1 and sequence.generated:
-                chunks[grant.id] = Chunk(sequence, start, 1, True)
-                decodes += 1
-                context += start
-                continue
-            tokens = min(grant.tokens, missing)
-            if tokens < 1:
-                raise ValueError(f"batching granted {grant.tokens} tokens to {grant.id!r}: grant at least 1")
-            chunks[grant.id] = Chunk(sequence, start, tokens, tokens == missing)
-            prefilled += tokens
-            attended += tokens * start + tokens * (tokens + 1) // 2
-            emits += tokens == missing
-        if not chunks:
-            return None
-        self._check(grants, len(chunks) + refused, decodes + prefilled)
-        prefills = len(chunks) - decodes
-        longest, shortest = _decode_lengths(chunks.values()) if self._lengths else (0, 0)
-        shape = StepShape(decodes, context, prefills, prefilled, attended, emits + decodes, longest, shortest)
-        return Step(tuple(chunks.values()), shape)
-
-    def _check(self, grants: list[Grant], sequences: int, tokens: int) -> None:
-        if tokens > self.limits.step_tokens:
-            raise ValueError(
-                f"batching granted {tokens} tokens; step_tokens allows {self.limits.step_tokens}"
-            )
-        if sequences < len(grants):
-            raise ValueError("batching granted one sequence twice in a step: grant it once")
-
-    def _surviving(self, step: Step) -> tuple[Chunk, ...]:
-        if not self._aborted:
-            return step.chunks
-        for sequence in self._aborted:
-            self.batch.release(sequence)
-        self._aborted.clear()
-        return tuple(chunk for chunk in step.chunks if chunk.sequence.table)
-
-    def _book(
-        self, chunks: tuple[Chunk, ...], stopped: frozenset[str], count: int, progress: Progress
-    ) -> None:
-        block_tokens = self.limits.block_tokens
-        emitted = progress.emitted
-        for chunk in chunks:
-            sequence = chunk.sequence
-            sequence.computed = computed = chunk.start + chunk.tokens * count
-            filled = computed % block_tokens == 0
-            if count > 1 and computed > len(sequence.table) * block_tokens:
-                self.batch.extend(sequence)
-            if sequence.published < len(sequence.blocks) and (filled or chunk.tokens > 1 or count > 1):
-                self.batch.publish(sequence)
-            if not chunk.emits:
-                continue
-            emitted.append(sequence)
-            sequence.generated = generated = sequence.generated + count
-            if generated == count:
-                progress.first.append(sequence)
-            if stopped and sequence.id in stopped:
-                progress.ended.append(End(sequence, "stop"))
-            elif generated >= sequence.max_tokens:
-                progress.ended.append(End(sequence, "length"))
-            elif filled:
-                self.batch.short.append(sequence)
-
-
-def _decode_lengths(chunks: Iterable[Chunk]) -> tuple[int, int]:
-    """The most and the least cached tokens of one decode."""
-    lengths = [c.start for c in chunks if c.tokens == 1 and c.emits and c.sequence.generated]
-    return (max(lengths), min(lengths)) if lengths else (0, 0)
+    def _book(self, chunk: Chunk, count: int) -> None:
+        """Book what a chunk computed in so many iterations; a prompt that is complete decodes from now."""
+        sequence, batch = chunk.sequence, self.batch
+        if sequence.pace is None:
+            sequence.base = chunk.start + chunk.tokens * count
+            if chunk.emits:
+                sequence.sampled += 1
+        if sequence.published < len(sequence.blocks):
+            batch.publish(sequence)
+        if chunk.emits and sequence.pace is None and sequence.sampled < sequence.max_tokens:
+            batch.decode(sequence)
 
 
 def _checked(limits: Limits) -> Limits:

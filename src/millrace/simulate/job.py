@@ -33,11 +33,13 @@ class Job(Struct, frozen=True, kw_only=True):
             return []
         if self.block_tokens % block_tokens == 0:
             parts = self.block_tokens // block_tokens
+            if parts == 1:
+                return list(self.blocks[: self.prompt_tokens // block_tokens])
             fine = [block * parts + part for block in self.blocks for part in range(parts)]
             return fine[: self.prompt_tokens // block_tokens]
         if block_tokens % self.block_tokens == 0:
             parts = block_tokens // self.block_tokens
-            return list(self.blocks[parts - 1 :: parts])
+            return list(self.blocks[parts - 1 :: parts])[: self.prompt_tokens // block_tokens]
         raise ValueError(
             f"the trace's blocks of {self.block_tokens} tokens and the engine's of {block_tokens} do not "
             "divide each other: set the engine's block_size to a divisor of the trace's"

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import SharedCost, StepShape
 from millrace.core.replica import Report
-from millrace.replica.progress import Progress
+from millrace.replica.progress import End, Progress
+from millrace.replica.sequence import Sequence
 from millrace.simulate.job import Job
 from millrace.simulate.server import Server, ServerSpec
 
@@ -27,9 +28,8 @@ class Lockstep:
         self.cold_start_s = spec.cold_start_s
         self.cost: SharedCost = spec.cost
         own = replace(spec, cost=_Own(spec.cost))
-        self.ranks = [Server(own, batching, leaping=False) for _ in range(spec.ranks)]
+        self.ranks = [Server(own, batching, longest=1) for _ in range(spec.ranks)]
         self.end_s = 0.0
-        self._start_s = 0.0
         self._rank_of: dict[str, Server] = {}
 
     @property
@@ -62,7 +62,6 @@ class Lockstep:
         working = [rank for rank in self.ranks if rank.start(now_s, slowdown)]
         if not working:
             return False
-        self._start_s = now_s
         together_s = slowdown * self.cost.experts_s(sum(rank.tokens for rank in working))
         self.end_s = max(rank.end_s for rank in working) + together_s
         return True
@@ -73,17 +72,17 @@ class Lockstep:
 
     def finish(self) -> Progress:
         """End the step under way; completed jobs are forgotten."""
-        done = Progress(self.end_s - self._start_s, [], [], [])
+        first: list[Sequence] = []
+        ended: list[End] = []
         for rank in self.ranks:
             if rank.busy:
                 rank.end_s = self.end_s
                 progress = rank.finish()
-                done.emitted.extend(progress.emitted)
-                done.first.extend(progress.first)
-                done.ended.extend(progress.ended)
-        for end in done.ended:
+                first += progress.first
+                ended += progress.ended
+        for end in ended:
             del self._rank_of[end.sequence.id]
-        return done
+        return Progress(first, ended)
 
     def report(self, now_s: float) -> Report:
         """Return what the engine's `/metrics` would say now, summed over the ranks."""

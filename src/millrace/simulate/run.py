@@ -12,6 +12,7 @@ from msgspec import Struct
 from millrace.control import Controller
 from millrace.control.log import entry, header
 from millrace.core.batch import BatchingPolicy
+from millrace.core.cost import ENDLESS
 from millrace.core.event import Action, Event
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
@@ -66,7 +67,7 @@ def simulate(
     outcomes: list[Outcome] = []
     # Engines that share a machine change each other's pace at every step, so no two steps are alike.
     shared = surroundings is not None and bool(surroundings.slowdowns)
-    engines = [_engine(spec, batching, leaping=leaping and not shared) for spec in fleet]
+    engines = [_engine(spec, batching, leaping=leaping, longest=1 if shared else ENDLESS) for spec in fleet]
     world = World(
         controller,
         [Observed(engine, runs) for engine in engines] if runs else engines,
@@ -109,8 +110,10 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _engine(spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool) -> Engine:
-    return Lockstep(spec, batching) if spec.ranks > 1 else Server(spec, batching, leaping=leaping)
+def _engine(spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool, longest: int) -> Engine:
+    if spec.ranks > 1:
+        return Lockstep(spec, batching)
+    return Server(spec, batching, leaping=leaping, longest=longest)
 
 
 def _writer(controller: Controller, log: Callable[[bytes], object]) -> Watcher:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from math import sqrt
 from typing import Protocol
@@ -10,16 +9,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from millrace.core.batch import BatchingPolicy
-from millrace.core.cost import CostModel, StepShape
+from millrace.core.cost import ENDLESS, CostModel, line_of
 from millrace.core.replica import Limits, ReplicaSpec, Report
-from millrace.replica.executor import Step, StepResult
-from millrace.replica.lasting import taken_blocks
+from millrace.replica.executor import Run, Step, StepResult
 from millrace.replica.progress import Progress
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 from millrace.simulate.job import Job
-
-Straight = Callable[[StepShape, StepShape], int]
 
 
 class ServerSpec(Struct, frozen=True, kw_only=True):
@@ -78,11 +74,14 @@ class Server:
 
     A run of m steps whose prices rise evenly, from `first` by `gain` each, takes
     m * first + gain * m * (m - 1) / 2: it is jumped over at once, and cut at the end of a step when
-    something comes from outside, or where the price bends. With `leaping` off every run is a single step;
-    the outcome is the same.
+    something comes from outside, or where the price bends. It has at most `longest` steps. With `leaping` off
+    every run is a single step that is planned and booked as an engine does, one sequence after the other; the
+    outcome is the same.
     """
 
-    def __init__(self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True) -> None:
+    def __init__(
+        self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True, longest: int = ENDLESS
+    ) -> None:
         self.id = spec.id
         self.spec = spec.spec
         self.cold_start_s = spec.cold_start_s
@@ -94,28 +93,30 @@ class Server:
         )
         self.replica = self._fresh()
         self.leaping = leaping
+        self.longest = longest if leaping else 1
         self.sequences: dict[str, Sequence] = {}
         self.end_s = 0.0
-        self._straight: Straight | None = getattr(spec.cost, "straight", None)
+        self._line = line_of(spec.cost)
         self._unseen: list[Sequence] = []
-        self._step: Step | None = None
+        self._run: Run | Step | None = None
         self._start_s = self._first_s = self._gain_s = 0.0
         self._count = 1
 
     @property
     def busy(self) -> bool:
         """Whether a run is under way."""
-        return self._step is not None
+        return self._run is not None
 
     @property
     def tokens(self) -> int:
         """Tokens that each step of the run computes; 0 if none is under way."""
-        return self._step.shape.tokens if self._step else 0
+        return self._run.shape.tokens if self._run else 0
 
     @property
     def load(self) -> tuple[int, int]:
         """Sequences that wait, and that run."""
-        return len(self.replica.waiting) + len(self._unseen), len(self.replica.running)
+        batch = self.replica.batch
+        return len(batch.queue) + len(self._unseen), len(batch.running)
 
     def add(self, job: Job) -> None:
         """Queue a job. Raises ValueError for one that can never fit."""
@@ -139,28 +140,30 @@ class Server:
     def drop(self) -> list[str]:
         """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
         lost = list(self.sequences)
-        self.sequences, self._unseen, self._step = {}, [], None
+        self.sequences, self._unseen, self._run = {}, [], None
         self.replica = self._fresh()
         return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
-        assert self._step is None
-        step = self.replica.plan()
-        newcomers = self._let_in()
-        if step is None and newcomers:
-            step, newcomers = self.replica.plan(), False
-        self._step = step
-        if step is None:
+        assert self._run is None
+        run = self._decide()
+        newcomers = bool(self._unseen) and self._let_in()
+        if run is None and newcomers:
+            run, newcomers = self._decide(), False
+        self._run = run
+        if run is None:
             return False
         self._start_s = now_s
-        self._first_s = slowdown * self.cost.step_s(step.shape)
-        self._count = 1 if newcomers or not self.leaping else self.replica.lasting(step)
+        self._count = 1
+        if isinstance(run, Run) and self.longest > 1 and not newcomers:
+            self._count = self.replica.lasting(run)
         if self._count > 1:
-            following = step.following
-            if self._straight:
-                self._count = min(self._count, self._straight(step.shape, following))
-            self._gain_s = slowdown * self.cost.step_s(following) - self._first_s
+            first_s, gain_s, straight = self._line(run.shape)
+            self._count = min(self._count, self.longest, straight)
+            self._first_s, self._gain_s = slowdown * first_s, slowdown * gain_s
+        else:
+            self._first_s = slowdown * self.cost.step_s(run.shape)
         self.end_s = now_s + self._lasts_s(self._count)
         return True
 
@@ -175,9 +178,12 @@ class Server:
 
     def finish(self) -> Progress:
         """End the run under way; completed jobs are forgotten."""
-        assert self._step is not None
-        step, self._step = self._step, None
-        progress = self.replica.commit(step, StepResult(self.end_s - self._start_s), count=self._count)
+        run, self._run = self._run, None
+        if isinstance(run, Run):
+            progress = self.replica.finish(run, self._count)
+        else:
+            assert run is not None
+            progress = self.replica.commit(run, StepResult(self.end_s - self._start_s))
         for end in progress.ended:
             del self.sequences[end.sequence.id]
         return progress
@@ -186,10 +192,12 @@ class Server:
         """Return what the engine's `/metrics` would say now."""
         waiting, running = self.load
         free_tokens = self.replica.kv_free_tokens
-        if self._step is not None and (count := self._steps_by(now_s - self._start_s)) > 1:
-            block_tokens = self.limits.block_tokens
-            free_tokens -= block_tokens * taken_blocks(self._step, count, block_tokens)
+        if isinstance(self._run, Run) and (count := self._steps_by(now_s - self._start_s)) > 1:
+            free_tokens -= self.replica.taken_tokens(self._run, count)
         return Report(now_s=now_s, running=running, waiting=waiting, kv_free_tokens=free_tokens)
+
+    def _decide(self) -> Run | Step | None:
+        return self.replica.begin() if self.leaping else self.replica.plan()
 
     def _let_in(self) -> bool:
         """Show the replica those who arrived during the last step; say whether there are any."""

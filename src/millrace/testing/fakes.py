@@ -39,6 +39,7 @@ def batch(running: dict[str, int], waiting: dict[str, int], *, step_tokens: int,
         made.enqueue(Sequence(name, prompt_tokens=missing, max_tokens=9))
     for name, missing in running.items():
         made.admit(made.known[name])
-        made.known[name].generated = int(missing == 1)
-        made.known[name].computed = made.known[name].generated
+        if missing == 1:
+            made.known[name].base = made.known[name].sampled = 1
+            made.decode(made.known[name])
     return made

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from millrace.core.replica import Limits
 from millrace.policies.batching.split_fuse import Policy
 from millrace.replica.executor import StepResult
-from millrace.replica.progress import Progress
+from millrace.replica.progress import Stepped
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 
@@ -17,7 +17,7 @@ def small(kv_blocks: int = 8, sequences: int = 4, step_tokens: int = 64) -> Repl
     return Replica(limits, Policy())
 
 
-def advance(replica: Replica, ended: Iterable[str] = ()) -> Progress:
+def advance(replica: Replica, ended: Iterable[str] = ()) -> Stepped:
     step = replica.plan()
     assert step is not None
     return replica.commit(step, StepResult(1.0, frozenset(ended)))

@@ -6,8 +6,7 @@ from collections.abc import Sequence as Many
 
 from millrace.core.replica import Limits
 from millrace.policies.batching.split_fuse import Policy
-from millrace.replica.executor import StepResult
-from millrace.replica.lasting import taken_blocks
+from millrace.replica.executor import Run
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 
@@ -17,26 +16,30 @@ def begun(*lengths: tuple[int, int], step_tokens: int = 64, kv_blocks: int = 100
     replica = Replica(Limits(step_tokens=step_tokens, kv_blocks=kv_blocks, block_tokens=4), Policy())
     for n, (prompt, answer) in enumerate(lengths):
         replica.add(Sequence(f"s{n}", prompt, answer))
-    step = replica.plan()
-    assert step is not None
-    assert replica.lasting(step) == 1 or step.shape.prefills == 1
-    replica.commit(step, StepResult(0.0))
+    run = next_run(replica)
+    assert replica.lasting(run) == 1 or run.shape.prefills == 1
+    replica.finish(run, 1)
     return replica
+
+
+def next_run(replica: Replica) -> Run:
+    """What the replica does next."""
+    run = replica.begin()
+    assert run is not None
+    return run
 
 
 def next_lasts(replica: Replica) -> int:
     """How long the next plan lasts."""
-    step = replica.plan()
-    assert step is not None
-    return replica.lasting(step)
+    return replica.lasting(next_run(replica))
 
 
 def run_out(replica: Replica) -> Many[int]:
     """Play to the end in runs as long as they may be; return how long they were."""
     counts = []
-    while step := replica.plan():
-        counts.append(replica.lasting(step))
-        replica.commit(step, StepResult(0.0), count=counts[-1])
+    while run := replica.begin():
+        counts.append(replica.lasting(run))
+        replica.finish(run, counts[-1])
     return counts
 
 
@@ -68,26 +71,26 @@ def test_an_unsteady_policy_decides_every_iteration_anew() -> None:
     class Moody(Policy):
         steady = False
 
-    replica = begun((10, 9))
-    replica.batching = Moody()
-    assert next_lasts(replica) == 1
+    replica = Replica(Limits(step_tokens=4), Moody())
+    replica.add(Sequence("a", 10, 9))
+    assert run_out(replica) == [1] * 11
 
 
 def test_a_plan_that_preempts_stands_for_itself_only() -> None:
     replica = begun((8, 40), (8, 40), kv_blocks=12)
-    step = replica.plan()
-    assert step is not None
-    replica.commit(step, StepResult(0.0), count=replica.lasting(step))
+    run = next_run(replica)
+    replica.finish(run, replica.lasting(run))
     assert (next_lasts(replica), replica.preemptions) == (1, 1)
 
 
 def test_in_the_middle_of_a_run_sequences_hold_the_blocks_that_they_have_filled_by_then() -> None:
     replica = begun((10, 9), (10, 9))
-    step = replica.plan()
-    assert step is not None
-    assert replica.lasting(step) == 8
+    run = next_run(replica)
+    assert replica.lasting(run) == 8
     # 10 tokens are computed, in 3 blocks of 4: the third iteration needs a fourth block, the seventh a fifth.
-    assert [taken_blocks(step, count, 4) for count in range(2, 9)] == [0, 2, 2, 2, 2, 4, 4]
+    assert [replica.taken_tokens(run, count) for count in range(2, 9)] == [
+        4 * n for n in (0, 2, 2, 2, 2, 4, 4)
+    ]
 
 
 def test_a_run_may_take_the_very_last_blocks() -> None:

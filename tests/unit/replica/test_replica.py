@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from millrace.core.batch import BatchView, Grant
+from millrace.core.batch import BatchView, Grant, Plan
 from millrace.core.cost import StepShape
 from millrace.core.replica import Limits
 from millrace.policies.batching import prefill_first, split_fuse
 from millrace.replica.executor import Step, StepResult
-from millrace.replica.progress import Progress
+from millrace.replica.progress import Stepped
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
 
@@ -26,7 +26,7 @@ def planned(replica: Replica) -> Step:
     return step
 
 
-def advance(replica: Replica, ended: Iterable[str] = ()) -> Progress:
+def advance(replica: Replica, ended: Iterable[str] = ()) -> Stepped:
     return replica.commit(planned(replica), StepResult(1.0, frozenset(ended)))
 
 
@@ -45,10 +45,10 @@ class OneSecond:
 class Always:
     """A batching policy that has made up its mind."""
 
-    grants: list[Grant]
+    made: Plan
 
-    def plan(self, batch: BatchView) -> list[Grant]:
-        return self.grants
+    def plan(self, batch: BatchView) -> Plan:
+        return self.made
 
 
 def test_a_prompt_is_computed_then_decoded_to_its_last_token() -> None:
@@ -212,14 +212,14 @@ def test_limits_that_allow_nothing_are_refused(name: str) -> None:
     ],
 )
 def test_a_policy_that_breaks_the_limits_is_told_so(grants: list[Grant], complaint: str) -> None:
-    replica = Replica(LIMITS, Always(grants))
+    replica = Replica(LIMITS, Always(Plan(0, grants)))
     replica.add(Sequence("a", 20, 5))
     with pytest.raises(ValueError, match=complaint):
         replica.plan()
 
 
 def test_a_policy_that_admits_too_many_is_told_so() -> None:
-    replica = Replica(replace(LIMITS, sequences=1), Always([Grant("a", 1), Grant("b", 1)]))
+    replica = Replica(replace(LIMITS, sequences=1), Always(Plan(0, [Grant("a", 1), Grant("b", 1)])))
     replica.add(Sequence("a", 1, 5))
     replica.add(Sequence("b", 1, 5))
     with pytest.raises(ValueError, match="admitted 'b' beyond the 1 sequences"):
@@ -227,12 +227,12 @@ def test_a_policy_that_admits_too_many_is_told_so() -> None:
 
 
 def test_a_policy_may_let_the_replica_rest() -> None:
-    replica = Replica(LIMITS, Always([]))
+    replica = Replica(LIMITS, Always(Plan()))
     replica.add(Sequence("a", 20, 5))
     assert replica.plan() is None
 
 
 def test_a_grant_beyond_what_is_missing_is_cut() -> None:
-    replica = Replica(LIMITS, Always([Grant("a", 8)]))
+    replica = Replica(LIMITS, Always(Plan(0, [Grant("a", 8)])))
     replica.add(Sequence("a", 3, 5))
     assert planned(replica).shape.tokens == 3

@@ -10,10 +10,20 @@ from millrace.core.cost.linear import FitError, Linear
 from millrace.core.cost.operators import Experts, Operators
 from millrace.core.cost.profiled import Profiled
 from millrace.core.cost.roofline import Roofline
-from millrace.core.cost.shape import BentCost, CostModel, SharedCost, StepShape
+from millrace.core.cost.shape import (
+    ENDLESS,
+    BentCost,
+    CostModel,
+    Line,
+    LinearCost,
+    SharedCost,
+    StepShape,
+    line_of,
+)
 from millrace.core.cost.skew import Bins, Skew
 
 __all__ = [
+    "ENDLESS",
     "AttentionFit",
     "AttentionGrid",
     "BentCost",
@@ -24,7 +34,9 @@ __all__ = [
     "Efficiency",
     "Experts",
     "FitError",
+    "Line",
     "Linear",
+    "LinearCost",
     "Operators",
     "Profiled",
     "Roofline",
@@ -35,4 +47,5 @@ __all__ = [
     "fit",
     "fit_attention",
     "fit_collective",
+    "line_of",
 ]

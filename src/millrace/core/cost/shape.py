@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -36,6 +37,28 @@ class StepShape(Struct, frozen=True):
         """Tokens whose projections are computed."""
         return self.decodes + self.prefill_tokens
 
+    @property
+    def following(self) -> StepShape:
+        """The shape of the iteration after this one, if it does the same: each decode has one token more,
+        and one chunk of a longer prompt is followed by another as long.
+        """
+        longer = int(self.decode_longest_tokens > 0)
+        return StepShape(
+            self.decodes,
+            self.decode_context_tokens + self.decodes,
+            self.prefills,
+            self.prefill_tokens,
+            self.prefill_attended_tokens + self.prefill_tokens * self.prefill_tokens,
+            self.emits,
+            self.decode_longest_tokens + longer,
+            self.decode_shortest_tokens + longer,
+        )
+
+
+Line = tuple[float, float, int]
+"""Of like iterations in a row: seconds of the first, what each takes more than the one before it, and for how
+many of them that holds, at least 1."""
+
 
 class CostModel(Protocol):
     """Prices a step of one replica."""
@@ -62,6 +85,13 @@ class BentCost(CostModel, Protocol):
         """Return how many iterations from `shape` on, then `following`, rise by equal amounts, at least 1."""
 
 
+class LinearCost(CostModel, Protocol):
+    """A cost model that says itself how the price of like iterations rises, faster than by two prices."""
+
+    def line(self, shape: StepShape) -> Line:
+        """Return the line on which the prices from `shape` on lie."""
+
+
 @runtime_checkable
 class SharedCost(CostModel, Protocol):
     """A cost model of ranks that split a model's experts, and so wait for each other in every layer."""
@@ -71,3 +101,18 @@ class SharedCost(CostModel, Protocol):
 
     def experts_s(self, tokens: int) -> float:
         """Seconds of what all ranks do together for the tokens of all of them."""
+
+
+def line_of(cost: CostModel) -> Callable[[StepShape], Line]:
+    """Return what says how the price of like iterations rises: the model's own word, or else two prices."""
+    own: Callable[[StepShape], Line] | None = getattr(cost, "line", None)
+    if own:
+        return own
+    straight: Callable[[StepShape, StepShape], int] | None = getattr(cost, "straight", None)
+
+    def line(shape: StepShape) -> Line:
+        following, first_s = shape.following, cost.step_s(shape)
+        most = straight(shape, following) if straight else ENDLESS
+        return first_s, cost.step_s(following) - first_s, most
+
+    return line

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
 
-from millrace.core.batch import BatchView, Grant
+from millrace.core.batch import BatchView, Grant, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,17 @@ class Policy:
 
     steady: ClassVar[bool] = True
 
-    def plan(self, batch: BatchView) -> list[Grant]:
+    def plan(self, batch: BatchView) -> Plan:
         """Grant prompts already begun, else whole waiting ones, else every decode."""
-        return _begun(batch) or _waiting(batch) or _decodes(batch)
+        prompts = _begun(batch) or _waiting(batch)
+        return Plan(0, prompts) if prompts else Plan(min(batch.decoding, batch.step_tokens))
 
 
 def _begun(batch: BatchView) -> list[Grant]:
-    grants, left = [], batch.step_tokens
-    for sequence in batch.running:
-        if left and (sequence.missing > 1 or not sequence.generated):
+    grants: list[Grant] = []
+    left = batch.step_tokens
+    for sequence in batch.prefilling:
+        if left:
             grants.append(Grant(sequence.id, min(sequence.missing, left)))
             left -= grants[-1].tokens
     return grants
@@ -46,7 +48,3 @@ def _waiting(batch: BatchView) -> list[Grant]:
         if not left:
             break
     return grants
-
-
-def _decodes(batch: BatchView) -> list[Grant]:
-    return [Grant(sequence.id, 1) for sequence in islice(batch.running, batch.step_tokens)]

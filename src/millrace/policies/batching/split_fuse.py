@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
 
-from millrace.core.batch import BatchView, Grant
+from millrace.core.batch import BatchView, Grant, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +19,20 @@ class Policy:
 
     steady: ClassVar[bool] = True
 
-    def plan(self, batch: BatchView) -> list[Grant]:
+    def plan(self, batch: BatchView) -> Plan:
         """Grant decodes, then prompts already begun, then waiting ones, until the step is full."""
-        running = batch.running
-        grants = [Grant(sequence.id, 1) for sequence in running if sequence.missing == 1]
-        del grants[batch.step_tokens :]
-        left = batch.step_tokens - len(grants)
-        if left and len(grants) < len(running):
-            for sequence in running:
-                if left and sequence.missing > 1:
-                    grants.append(Grant(sequence.id, min(sequence.missing, left)))
-                    left -= grants[-1].tokens
-        for sequence in islice(batch.waiting, batch.sequences - len(running)):
-            if not left:
-                break
-            grants.append(Grant(sequence.id, min(batch.missing_tokens(sequence), left)))
-            left -= grants[-1].tokens
-        return grants
+        left = batch.step_tokens - batch.decoding
+        if left <= 0:
+            return Plan(batch.step_tokens)
+        grants: list[Grant] = []
+        for sequence in batch.prefilling:
+            if left:
+                grants.append(Grant(sequence.id, min(sequence.missing, left)))
+                left -= grants[-1].tokens
+        if left and (waiting := batch.waiting):
+            for sequence in islice(waiting, batch.sequences - len(batch.running)):
+                if not left:
+                    break
+                grants.append(Grant(sequence.id, min(batch.missing_tokens(sequence), left)))
+                left -= grants[-1].tokens
+        return Plan(batch.decoding, grants)

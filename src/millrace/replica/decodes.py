@@ -1,0 +1,158 @@
+"""All sequences of a replica that decode: they go in lockstep, so what they do is counted, not done to each.
+
+Every iteration gives each of them one token. So a sequence's state is what it was when it joined, and the
+iterations since; who ends next is the top of a heap whose keys never change; and how many need another KV
+block is told by a ring of counts, one for each iteration of a block's worth. Nothing here takes longer for
+more sequences, or for more iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+
+from millrace.replica.blocks import BlockPool
+from millrace.replica.executor import Chunk
+from millrace.replica.sequence import Pace, Sequence
+
+End = list[int | Sequence | None]
+"""At which iteration a sequence has its last token, its rank, and itself; None once it has left."""
+
+
+class Decodes(Pace):
+    """The decoding sequences, at the same `iteration`; `context_tokens` of them are in the KV cache.
+
+    Their newest blocks are in `stock`, not in their tables: which is whose matters to nobody before one
+    leaves or an engine computes it. `spare` blocks of the stock are for the iteration to come.
+    """
+
+    __slots__ = ("_due", "_ends", "_lengths", "block_tokens", "context_tokens", "members", "spare", "stock")
+
+    def __init__(self, block_tokens: int) -> None:
+        super().__init__()
+        self.block_tokens = block_tokens
+        self.members: dict[Sequence, End] = {}
+        self.context_tokens = 0
+        self.stock: list[int] = []
+        self.spare = 0
+        self._ends: list[End] = []
+        # How many need a block in which iteration, modulo a block's tokens; twice in a row, to slice it.
+        self._due = [0] * (2 * block_tokens)
+        self._lengths: tuple[int, int] | None = None
+
+    def join(self, sequence: Sequence) -> None:
+        """Let a sequence go along: it holds blocks for just what it computed, and misses one token."""
+        iteration, computed = self.iteration, sequence.base
+        end: End = [iteration + sequence.max_tokens - sequence.sampled, sequence.rank, sequence]
+        self.members[sequence] = end
+        heappush(self._ends, end)
+        self.context_tokens += computed
+        self._count(computed, 1)
+        sequence.base = computed - iteration
+        sequence.pace = self
+
+    def leave(self, sequence: Sequence) -> None:
+        """Let a sequence go, with all its blocks in its table."""
+        self._part(sequence)
+        table, stock = sequence.table, self.stock
+        lacks = -(-sequence.base // self.block_tokens) - len(table)
+        if self.spare > self._due[self.iteration % self.block_tokens]:
+            self.spare -= 1  # it was for this one
+            lacks += 1
+        if lacks > 0:
+            table += stock[-lacks:]
+            del stock[-lacks:]
+
+    def lacking(self) -> int:
+        """Blocks to take before all may compute one more token."""
+        return self._due[self.iteration % self.block_tokens] - self.spare
+
+    def take(self, pool: BlockPool, blocks: int) -> None:
+        """Take blocks for the iteration to come."""
+        took = pool.grow(self.stock, blocks)
+        assert took, "nobody takes more blocks than are free"
+        self.spare += blocks
+
+    def blocks(self, count: int) -> int:
+        """Blocks that so many iterations fill or begin to fill, beyond those held now but for the spare."""
+        whole, part = divmod(count, self.block_tokens)
+        at = self.iteration % self.block_tokens
+        return whole * len(self.members) + sum(self._due[at : at + part])
+
+    def until_end(self) -> int:
+        """Iterations until the first of them has all its tokens."""
+        return self._ends[0][0] - self.iteration  # type: ignore[operator]
+
+    def fitting(self, count: int, free_blocks: int) -> int:
+        """Return the most iterations, up to `count`, for which the blocks suffice; the first has its own."""
+        room = free_blocks + self.spare
+        if (count // self.block_tokens + 1) * len(self.members) <= room or self.blocks(count) <= room:
+            return count
+        low, high = 1, count
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.blocks(middle) <= room:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def next_chunk(self, sequence: Sequence) -> Chunk:
+        """Tell what a sequence does in the coming iteration, in a table that has the block for it."""
+        computed = sequence.base + self.iteration
+        if computed >= len(sequence.table) * self.block_tokens:
+            sequence.table.append(self.stock.pop())
+        return Chunk(sequence, computed, 1, True)
+
+    def advance(self, count: int, pool: BlockPool, paused: Iterable[Sequence] = ()) -> None:
+        """Let all but the paused ones compute so many tokens each, taking the blocks they need."""
+        for sequence in paused:
+            self._part(sequence)
+        lacking = self.blocks(count) - self.spare
+        self.spare = 0
+        if lacking > 0:
+            self.take(pool, lacking)
+            lacking = 0
+        self.spare = -lacking
+        self.context_tokens += count * len(self.members)
+        self.iteration += count
+        for sequence in paused:
+            self.join(sequence)
+
+    def ended(self) -> list[Sequence]:
+        """Let go of those that have all their tokens, first admitted first, and return them."""
+        ends, done = self._ends, []
+        while ends and ends[0][0] <= self.iteration:  # type: ignore[operator]
+            sequence = ends[0][2]
+            assert isinstance(sequence, Sequence), "who has left is never on top"
+            done.append(sequence)
+            self.leave(sequence)
+        return done
+
+    def lengths(self) -> tuple[int, int]:
+        """The most and the least that one of them has computed; 0 if there are none."""
+        if not self.members:
+            return 0, 0
+        if self._lengths is None:
+            bases = [sequence.base for sequence in self.members]
+            self._lengths = max(bases), min(bases)
+        longest, shortest = self._lengths
+        return longest + self.iteration, shortest + self.iteration
+
+    def _part(self, sequence: Sequence) -> None:
+        computed = sequence.base + self.iteration
+        self.members.pop(sequence)[2] = None
+        ends = self._ends
+        while ends and ends[0][2] is None:
+            heappop(ends)
+        self.context_tokens -= computed
+        self._count(computed, -1)
+        sequence.base = computed
+        sequence.sampled = computed - sequence.prompt_tokens + 1
+        sequence.pace = None
+
+    def _count(self, computed: int, change: int) -> None:
+        place = (self.iteration - computed) % self.block_tokens
+        self._due[place] += change
+        self._due[place + self.block_tokens] += change
+        self._lengths = None
