@@ -28,11 +28,11 @@ from millrace.core.cost.energy import (
     UNKNOWN,
     Metered,
     energy_source,
-    later,
     run_j,
 )
 from millrace.core.cost.pipelined import Pipelined
 from millrace.core.cost.scaled import Scaled
+from millrace.core.cost.shape import later
 
 LLAMA, H100 = model("llama-3-8b"), device("h100")
 SHEET = Roofline(LLAMA, H100)

@@ -14,7 +14,7 @@ from millrace.core.cost.pipelined import Pipelined
 from millrace.core.cost.profiled import Profiled
 from millrace.core.cost.roofline import Roofline
 from millrace.core.cost.scaled import Scaled
-from millrace.core.cost.shape import ENDLESS, CostModel, StepShape
+from millrace.core.cost.shape import ENDLESS, CostModel, StepShape, later
 
 MEASURED = "measured: the mean power while steps ran"
 ESTIMATED = "estimated: between idle and thermal design power, by what the data sheet says a step keeps busy"
@@ -82,23 +82,6 @@ def run_j(cost: CostModel, first: StepShape, count: int) -> float:
         begin_j
         if count == 1 or isnan(begin_j)
         else _between_j(at_j, (0, begin_j), (count - 1, at_j(count - 1)))
-    )
-
-
-def later(shape: StepShape, steps: int) -> StepShape:
-    """Return the shape of the iteration so many steps on, if all do the same: each decode has one token more
-    for each, and a chunk of a longer prompt is followed by others as long.
-    """
-    longer = steps if shape.decode_longest_tokens else 0
-    return StepShape(
-        shape.decodes,
-        shape.decode_context_tokens + steps * shape.decodes,
-        shape.prefills,
-        shape.prefill_tokens,
-        shape.prefill_attended_tokens + steps * shape.prefill_tokens**2,
-        shape.emits,
-        shape.decode_longest_tokens + longer,
-        shape.decode_shortest_tokens + longer,
     )
 
 

@@ -37,22 +37,22 @@ class StepShape(Struct, frozen=True):
         """Tokens whose projections are computed."""
         return self.decodes + self.prefill_tokens
 
-    @property
-    def following(self) -> StepShape:
-        """The shape of the iteration after this one, if it does the same: each decode has one token more,
-        and one chunk of a longer prompt is followed by another as long.
-        """
-        longer = int(self.decode_longest_tokens > 0)
-        return StepShape(
-            self.decodes,
-            self.decode_context_tokens + self.decodes,
-            self.prefills,
-            self.prefill_tokens,
-            self.prefill_attended_tokens + self.prefill_tokens * self.prefill_tokens,
-            self.emits,
-            self.decode_longest_tokens + longer,
-            self.decode_shortest_tokens + longer,
-        )
+
+def later(shape: StepShape, steps: int) -> StepShape:
+    """Return the shape of the iteration so many steps on, if all do the same: each decode has one token more
+    for each, and a chunk of a longer prompt is followed by others as long.
+    """
+    longer = steps if shape.decode_longest_tokens else 0
+    return StepShape(
+        shape.decodes,
+        shape.decode_context_tokens + steps * shape.decodes,
+        shape.prefills,
+        shape.prefill_tokens,
+        shape.prefill_attended_tokens + steps * shape.prefill_tokens**2,
+        shape.emits,
+        shape.decode_longest_tokens + longer,
+        shape.decode_shortest_tokens + longer,
+    )
 
 
 Line = tuple[float, float, int]
@@ -111,7 +111,7 @@ def line_of(cost: CostModel) -> Callable[[StepShape], Line]:
     straight: Callable[[StepShape, StepShape], int] | None = getattr(cost, "straight", None)
 
     def line(shape: StepShape) -> Line:
-        following, first_s = shape.following, cost.step_s(shape)
+        following, first_s = later(shape, 1), cost.step_s(shape)
         most = straight(shape, following) if straight else ENDLESS
         return first_s, cost.step_s(following) - first_s, most
 
