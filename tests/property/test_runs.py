@@ -85,7 +85,8 @@ class Twins:
         if prompt + answer > self.limits.kv_blocks * size:
             return
         for replica in (self.runs, self.steps):
-            blocks = [kind * 1000 + n for n in range(prompt // size)] if kind else []
+            named = (0, prompt, prompt + answer)[kind] // size
+            blocks = [kind * 1000 + n for n in range(named)]
             replica.add(Sequence(f"s{self.added}", prompt, answer, blocks))
         self.added += 1
 

@@ -23,15 +23,27 @@ class Decodes(Pace):
     """The decoding sequences, at the same `iteration`; `context_tokens` of them are in the KV cache.
 
     Their newest blocks are in `stock`, not in their tables: which is whose matters to nobody before one
-    leaves or an engine computes it. `spare` blocks of the stock are for the iteration to come.
+    leaves or an engine computes it. `spare` blocks of the stock are for the iteration to come. Those who
+    know the names of blocks that they have yet to fill are `naming`.
     """
 
-    __slots__ = ("_due", "_ends", "_lengths", "block_tokens", "context_tokens", "members", "spare", "stock")
+    __slots__ = (
+        "_due",
+        "_ends",
+        "_lengths",
+        "block_tokens",
+        "context_tokens",
+        "members",
+        "naming",
+        "spare",
+        "stock",
+    )
 
     def __init__(self, block_tokens: int) -> None:
         super().__init__()
         self.block_tokens = block_tokens
         self.members: dict[Sequence, End] = {}
+        self.naming: dict[Sequence, None] = {}
         self.context_tokens = 0
         self.stock: list[int] = []
         self.spare = 0
@@ -50,6 +62,8 @@ class Decodes(Pace):
         self._count(computed, 1)
         sequence.base = computed - iteration
         sequence.pace = self
+        if sequence.published < len(sequence.blocks):
+            self.naming[sequence] = None
 
     def leave(self, sequence: Sequence) -> None:
         """Let a sequence go, with all its blocks in its table."""
@@ -62,6 +76,17 @@ class Decodes(Pace):
         if lacks > 0:
             table += stock[-lacks:]
             del stock[-lacks:]
+
+    def filled(self) -> list[Sequence]:
+        """Of those that name blocks, return who has just filled one, with all blocks in their tables."""
+        size, done = self.block_tokens, []
+        for sequence in sorted(self.naming, key=_rank):
+            blocks, rest = divmod(sequence.computed, size)
+            if not rest:
+                lacks = blocks - len(sequence.table)
+                sequence.table += [self.stock.pop() for _ in range(lacks)]
+                done.append(sequence)
+        return done
 
     def lacking(self) -> int:
         """Blocks to take before all may compute one more token."""
@@ -142,6 +167,7 @@ class Decodes(Pace):
     def _part(self, sequence: Sequence) -> None:
         computed = sequence.base + self.iteration
         self.members.pop(sequence)[2] = None
+        self.naming.pop(sequence, None)
         ends = self._ends
         while ends and ends[0][2] is None:
             heappop(ends)
@@ -156,3 +182,7 @@ class Decodes(Pace):
         self._due[place] += change
         self._due[place + self.block_tokens] += change
         self._lengths = None
+
+
+def _rank(sequence: Sequence) -> int:
+    return sequence.rank

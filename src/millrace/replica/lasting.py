@@ -16,9 +16,9 @@ def iterations(run: Run, batch: Batch) -> int:
 
     The last of them may be the one in which a sequence gets its last token.
     """
-    if run.paused:
-        return 1
     decodes, pool = batch.decodes, batch.pool
+    if run.paused or decodes.naming:
+        return 1
     count, free_blocks = decodes.until_end() if run.decodes else ENDLESS, pool.free
     if run.prefills:
         chunk = run.prefills[0]

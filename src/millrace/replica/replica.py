@@ -22,7 +22,7 @@ class Replica:
     """One model server: `plan` a step, let an executor run it, `commit` what came of it.
 
     Who only prices steps need not know which sequence does what: `begin` decides the same, `lasting` says for
-    how many iterations it stands, and `finish` books as many at once. Only prompts may have `blocks` then.
+    how many iterations it stands, and `finish` books as many at once.
 
     All calls come from one thread, but the executor may run in another: `add` and `abort` may come while a
     step is in flight, and what it reads and writes is left alone until `commit`. At most one step is in
@@ -170,6 +170,9 @@ class Replica:
         """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`."""
         assert run is self._run, "only the run in flight can be finished"
         self._land(run, count)
+        if self.batch.decodes.naming:
+            for sequence in self.batch.decodes.filled():
+                self.batch.publish(sequence)
         first: list[Sequence] = []
         done: list[Sequence] = []
         for chunk in run.prefills:
