@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import process_time
 
@@ -38,6 +39,12 @@ from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 
 COSTS = ("roofline", "fit", "grid")
+METRICS = ("ttft", "tpot", "e2e")
+SUMMED: dict[str, Callable[[list[float]], float]] = {
+    "mean": mean,
+    "p90": partial(percentile, percent=90),
+    "p99": partial(percentile, percent=99),
+}
 BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
 
 
@@ -55,6 +62,15 @@ class Fidelity:
     requests: int
     cpu_s: float
     expected_error: str
+    ttft_p90_error: float
+    ttft_p99_error: float
+    tpot_p90_error: float
+    tpot_p99_error: float
+
+    def shown(self, metric: str) -> str:
+        """Return a metric's errors, of its mean and tails, as they stand in the table."""
+        found = [getattr(self, f"{metric}_{summed}_error") for summed in SUMMED]
+        return " / ".join(f"{error:+.1%}".rstrip("%") for error in found) + " %"
 
 
 def cost_model(quality: str, run: Run) -> Roofline | Profiled | Pipelined:
@@ -115,16 +131,14 @@ def compare(run: Run, outcomes: Sequence[Outcome]) -> dict[str, float]:
     if failed:
         raise ValueError(f"{run.name}: {len(failed)} requests did not complete: {failed[0].error}")
 
-    def error(summed: Callable[[list[float]], float], name: str) -> float:
-        found, true = ([getattr(each, name) for each in those] for those in (outcomes, run.requests))
+    def error(metric: str, summed: Callable[[list[float]], float]) -> float:
+        found, true = ([getattr(each, f"{metric}_s") for each in those] for those in (outcomes, run.requests))
         return summed([v for v in found if v is not None]) / summed([v for v in true if v is not None]) - 1
 
     return {
-        "ttft_mean_error": error(mean, "ttft_s"),
-        "tpot_mean_error": error(mean, "tpot_s"),
-        "e2e_mean_error": error(mean, "e2e_s"),
-        "e2e_p90_error": error(lambda values: percentile(values, 90), "e2e_s"),
-        "e2e_p99_error": error(lambda values: percentile(values, 99), "e2e_s"),
+        f"{metric}_{name}_error": error(metric, summed)
+        for metric in METRICS
+        for name, summed in SUMMED.items()
     }
 
 
@@ -142,12 +156,11 @@ def measure(run: Run, quality: str) -> Fidelity:
 
 def table(rows: Sequence[Fidelity]) -> str:
     """Return the rows as a table in Markdown."""
-    heads = ("run", "cost model", "TTFT mean", "TPOT mean", "E2E mean", "E2E p90", "E2E p99", "CPU s")
-    lines = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * 6}"]
+    heads = ("run", "cost model", *(f"{metric.upper()} mean / p90 / p99" for metric in METRICS), "CPU s")
+    lines = [f"| {' | '.join(heads)} |", f"|---|---|{'---:|' * 4}"]
     for row in rows:
-        errors = (row.ttft_mean_error, row.tpot_mean_error, row.e2e_mean_error)
-        cells = [f"{error:+.1%}" for error in (*errors, row.e2e_p90_error, row.e2e_p99_error)]
-        lines.append(f"| {row.run} | {row.cost} | {' | '.join(cells)} | {row.cpu_s:.2f} |".replace("%", " %"))
+        errors = " | ".join(row.shown(metric) for metric in METRICS)
+        lines.append(f"| {row.run} | {row.cost} | {errors} | {row.cpu_s:.2f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -83,10 +83,10 @@ def test_the_page_says_what_was_measured() -> None:
 
 
 def test_a_page_s_table_is_made_anew() -> None:
-    rows = [Fidelity("a/b", "grid", 0.01, -0.02, 0, 0, 0, 3, 0.5, "3 %")]
+    rows = [Fidelity("a/b", "grid", 0.01, -0.02, 0, 0, 0, 3, 0.5, "3 %", 0.1, -0.002, 0.03, 0.04)]
     tables = f"{table(rows)}\n{claims(rows)}"
     assert page(f"one\n{BEGIN}old\n{END}\ntwo\n", rows) == f"one\n{BEGIN}{tables}{END}\ntwo\n"
-    assert "| a/b | grid | +1.0 % | -2.0 % |" in table(rows)
+    assert "| a/b | grid | +1.0 / +10.0 / -0.2 % | -2.0 / +3.0 / +4.0 % | +0.0 / " in table(rows)
     with pytest.raises(ValueError, match="the page has no <!-- measured -->"):
         page("nothing", rows)
 
