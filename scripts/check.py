@@ -48,6 +48,7 @@ CHECKS = (
     Check("sizes", ("python", "scripts/check_sizes.py")),
     Check("docs", ("python", "scripts/check_docs.py")),
     Check("policies", ("python", "scripts/make_policy_page.py", "--check")),
+    Check("logs", ("python", "-m", "tests.replay.scenario", "--check")),
 )
 
 

@@ -1,8 +1,8 @@
 """Ten seconds in the life of a small fleet, always the same: bursts, failures, a replica lost and found.
 
-    python -m tests.replay.scenario [POLICY ...]
+    python -m tests.replay.scenario [--check | POLICY ...]
 
-records the golden logs again, after a change that means to alter decisions.
+records the golden logs again, after a change that means to alter decisions, or checks that none is missing.
 """
 
 from __future__ import annotations
@@ -125,8 +125,19 @@ def _fate(action: Dispatch, now_s: float) -> Iterator[Event]:
         yield Failed(ended_s, asked, "connection reset", replica_down=luck == 0)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    """Record the logs of the policies named, or of all; with `--check` only say which have none."""
+    if "--check" in arguments:
+        missing = [name for name in names("routing") if not (GOLDEN / f"{name}.jsonl").exists()]
+        for name in missing:
+            print(f"{name} has no golden log yet; run: python -m tests.replay.scenario {name}")
+        return len(missing)
     GOLDEN.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or names("routing"):
+    for name in arguments or names("routing"):
         (GOLDEN / f"{name}.jsonl").write_bytes(Scenario(name).play())
         print(f"recorded {name}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -20,9 +20,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package and its tests, with the two files that the guide says to write."""
     copied = tmp_path_factory.mktemp("checkout")
     copytree(ROOT / "src", copied / "src", ignore=ignore_patterns("__pycache__", "*.safetensors"))
-    copytree(
-        ROOT / "tests" / "property", copied / "tests" / "property", ignore=ignore_patterns("__pycache__")
-    )
+    for kept in ("scripts", "tests/property", "tests/replay", "tests/docs"):
+        copytree(ROOT / kept, copied / kept, ignore=ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "tests/conftest.py"):
         copy(ROOT / name, copied / name)
     for block in read(ROOT / "CONTRIBUTING.md").blocks:
@@ -49,6 +48,10 @@ def test_the_policy_is_listed(checkout: Path) -> None:
 def test_the_property_tests_hold_it_to_the_rules_of_every_routing_policy(checkout: Path) -> None:
     said = _python(checkout, "-m", "pytest", "-q", "tests/property", "-k", "fewest_requests")
     assert " passed" in said
+
+
+def test_no_other_test_asks_for_more(checkout: Path) -> None:
+    _python(checkout, "-m", "pytest", "-q", "tests/replay", "tests/docs/test_policy_page.py")
 
 
 def test_the_policy_can_be_simulated(checkout: Path) -> None:
