@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from heapq import heappop, heappush
-from math import inf
-from typing import assert_never
+from typing import Any
 
 from msgspec import UNSET
 
@@ -27,7 +26,7 @@ from millrace.core.event import (
     Started,
     Ticked,
 )
-from millrace.core.fleet import Hold, QueueingPolicy, Reject, Route, RoutingPolicy
+from millrace.core.fleet import Decision, FleetView, Hold, QueueingPolicy, Reject, Route, RoutingPolicy
 from millrace.core.request import Request
 
 RETRY_AFTER_S = (1.0, 120.0)  # clients refuse to wait longer than two minutes
@@ -40,6 +39,9 @@ class Controller:
     with a Refuse. Events about requests that have ended are ignored, since a shell may hear late; but a
     shell must not speak of an attempt any more once it said that the attempt Failed, because events name
     the request only. A deadline binds while a request is held; in flight it is its client's to give up.
+
+    A request with nobody in front of it is sent without ever entering a queue. Both policies are asked all
+    the same, about it alone: the queueing policy may hold it back by not naming it.
     """
 
     def __init__(
@@ -55,12 +57,23 @@ class Controller:
         budget = self.settings.retry_budget
         self._purse = None if budget is UNSET else Purse(budget)
         self._expiries: list[tuple[float, str]] = []
+        # Found by its type at once: a match would try the kinds of events one after the other.
+        self._handlers: dict[type[Event], Callable[[Any, list[Action]], None]] = {
+            Arrived: self._arrive,
+            Reported: self._report,
+            Started: self._start,
+            Finished: self._finish,
+            Failed: self._fail,
+            Cancelled: self._cancel,
+            Ticked: self._tick,
+        }
 
     def on(self, event: Event) -> list[Action]:
         """Note the event and return what is to be done now."""
-        actions = list(self._note(event))
+        actions: list[Action] = []
+        self._handlers[type(event)](event, actions)
         if self._expiries:
-            actions += self._expire(event.now_s)
+            self._expire(event.now_s, actions)
         return actions
 
     def next_deadline_s(self) -> float | None:
@@ -69,59 +82,40 @@ class Controller:
             heappop(self._expiries)
         return self._expiries[0][0] if self._expiries else None
 
-    def _note(self, event: Event) -> Iterable[Action]:
-        match event:
-            case Arrived():
-                return self._arrive(event)
-            case Started():
-                return self._start(event)
-            case Finished():
-                return self._finish(event)
-            case Failed():
-                return self._fail(event)
-            case Cancelled():
-                return self._cancel(event)
-            case Reported():
-                self.state.report(event)
-                return self._place_on(event.replica, event.now_s)
-            case Ticked():
-                return ()
-            case _:
-                assert_never(event)
-
-    def _arrive(self, event: Arrived) -> Iterator[Action]:
+    def _arrive(self, event: Arrived, actions: list[Action]) -> None:
         request, state = event.request, self.state
         if request.id in state.flights:
             raise ValueError(f"request id {request.id!r} is in flight already; ids must be unique")
         if request.fallbacks:
             request = self._first_choice(request)
         if not state.serves(request.model):
-            yield Refuse(request.id, f"the model {request.model!r} does not exist", 404)
-        elif len(state.held.get(request.model, ())) >= self.settings.max_held:
-            yield Refuse(request.id, "the queue is full", 429, self._retry_after_s(request, event.now_s))
+            actions.append(Refuse(request.id, f"the model {request.model!r} does not exist", 404))
+        elif request.model in state.held and len(state.held[request.model]) >= self.settings.max_held:
+            retry_after_s = self._retry_after_s(request, event.now_s)
+            actions.append(Refuse(request.id, "the queue is full", 429, retry_after_s))
         else:
-            flight = state.admit(event.request)
-            flight.request = request
-            yield from self._hold(flight, event.now_s)
+            self._hold(state.admit(request, event.request.model), event.now_s, actions)
 
-    def _start(self, event: Started) -> Iterable[Action]:
-        flight = self._sent(event.request_id)
-        if flight is None or flight.started:
-            return ()
-        return self._place_on(self.state.start(flight), event.now_s)
+    def _start(self, event: Started, actions: list[Action]) -> None:
+        flight = self.state.flights.get(event.request_id)
+        if flight is None or flight.replica is None or flight.started:
+            return
+        replica = self.state.start(flight)
+        if self.state.held:
+            self._place_on(replica, event.now_s, actions)
 
-    def _finish(self, event: Finished) -> Iterable[Action]:
-        flight = self._sent(event.request_id)
-        if flight is None:
-            return ()
+    def _finish(self, event: Finished, actions: list[Action]) -> None:
+        flight = self.state.flights.get(event.request_id)
+        if flight is None or flight.replica is None:
+            return
         replica = self.state.land(flight)
-        self.state.forget(flight)
-        self.state.finish(flight.request.model, event.now_s)
-        return self._place_on(replica, event.now_s)
+        self.state.finish(flight, event.now_s)
+        if self.state.held:
+            self._place_on(replica, event.now_s, actions)
 
-    def _fail(self, event: Failed) -> Iterator[Action]:
-        flight = self._sent(event.request_id)
-        if flight is None:
+    def _fail(self, event: Failed, actions: list[Action]) -> None:
+        flight = self.state.flights.get(event.request_id)
+        if flight is None or flight.replica is None:
             return
         replica = self.state.land(flight)
         if event.replica_down:
@@ -130,17 +124,39 @@ class Controller:
             self.state.forget(flight)
         elif not event.retryable or (flight.attempts >= flight.allowed and not self._fall_back(flight)):
             self.state.forget(flight)
-            yield Refuse(event.request_id, f"no replica could answer: {event.why}", 502)
+            actions.append(Refuse(event.request_id, f"no replica could answer: {event.why}", 502))
         elif not self._may_try_again(event.now_s):
             self.state.forget(flight)
             why = f"no replica could answer: {event.why}; too much was tried again already"
-            yield Refuse(event.request_id, why, 503, self._retry_after_s(flight.request, event.now_s))
+            retry_after_s = self._retry_after_s(flight.request, event.now_s)
+            actions.append(Refuse(event.request_id, why, 503, retry_after_s))
         else:
             flight.tried |= {replica}
             if flight.request.fallbacks and not self.state.takes(flight.request.model):
                 self._fall_back(flight)
-            yield from self._hold(flight, event.now_s)
-        yield from self._place_on(replica, event.now_s)
+            self._hold(flight, event.now_s, actions)
+        self._place_on(replica, event.now_s, actions)
+
+    def _cancel(self, event: Cancelled, actions: list[Action]) -> None:
+        flight = self.state.flights.get(event.request_id)
+        if flight is None:
+            return
+        if flight.replica is None:
+            self.state.unhold(flight)
+            self.state.forget(flight)
+            self._place(flight.request.model, event.now_s, actions)
+        else:
+            replica = self.state.land(flight)
+            self.state.forget(flight)
+            actions.append(Cancel(event.request_id, replica))
+            self._place_on(replica, event.now_s, actions)
+
+    def _report(self, event: Reported, actions: list[Action]) -> None:
+        self.state.report(event)
+        self._place_on(event.replica, event.now_s, actions)
+
+    def _tick(self, event: Ticked, actions: list[Action]) -> None:
+        """Time passed: whatever expired by now is looked at after every event."""
 
     def _may_try_again(self, now_s: float) -> bool:
         state = self.state
@@ -165,37 +181,43 @@ class Controller:
                 return True
         return False
 
-    def _cancel(self, event: Cancelled) -> Iterator[Action]:
-        flight = self.state.flights.get(event.request_id)
-        if flight is None:
+    def _hold(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
+        """Send a request, or queue it until it can be sent; if it has to wait, then only until it expires."""
+        request = flight.request
+        flight.expires_s = now_s + self.settings.max_hold_s
+        if request.deadline_s is not None:
+            flight.expires_s = min(flight.expires_s, request.deadline_s)
+        if request.model in self.state.held or flight.expires_s < now_s:
+            self.state.hold(flight)
+            self._place(request.model, now_s, actions)
+        elif self._place_alone(flight, now_s, actions):
             return
-        if flight.replica is None:
-            self._drop(flight)
-            yield from self._place(flight.request.model, event.now_s)
         else:
-            replica = self.state.land(flight)
-            self.state.forget(flight)
-            yield Cancel(event.request_id, replica)
-            yield from self._place_on(replica, event.now_s)
-
-    def _hold(self, flight: Flight, now_s: float) -> Iterator[Action]:
-        """Queue a request and try to place it; if it has to wait, then only until it expires."""
-        deadline_s = flight.request.deadline_s
-        flight.expires_s = min(now_s + self.settings.max_hold_s, inf if deadline_s is None else deadline_s)
-        self.state.hold(flight)
-        yield from self._place(flight.request.model, now_s)
+            self.state.hold(flight)
         if flight.replica is None:
-            heappush(self._expiries, (flight.expires_s, flight.request.id))
+            heappush(self._expiries, (flight.expires_s, request.id))
 
-    def _place_on(self, replica: str, now_s: float) -> Iterator[Action]:
+    def _place_alone(self, flight: Flight, now_s: float, actions: list[Action]) -> bool:
+        """Ask about a request with nobody in front of it; return whether it need not be held."""
+        request = flight.request
+        view = self.state.view(now_s, request.model)
+        for chosen in self.queueing.order((request,), view):
+            decision = self._decide(flight, chosen, view)
+            if isinstance(decision, Hold):
+                return False
+            self._carry_out(decision, flight, now_s, actions)
+            return True
+        return False
+
+    def _place_on(self, replica: str, now_s: float, actions: list[Action]) -> None:
         """Ask again about whatever is held for a replica on which something changed."""
         if not self.state.held:
             return
         models = self.state.replicas[replica].spec.models
         for model in [held for held in self.state.held if held in models]:
-            yield from self._place(model, now_s)
+            self._place(model, now_s, actions)
 
-    def _place(self, model: str, now_s: float) -> Iterator[Action]:
+    def _place(self, model: str, now_s: float, actions: list[Action]) -> None:
         """Send held requests in the order of the queueing policy, until one must be held."""
         while queue := self.state.held.get(model):
             view = self.state.view(now_s, model)
@@ -204,56 +226,63 @@ class Controller:
                 return
             flight = queue[chosen.id]
             if flight.expires_s < now_s:
-                yield from self._expired(flight, now_s)
+                self._expired(flight, now_s, actions)
                 continue
-            if flight.tried:
-                view = self.state.view(now_s, model, flight.tried)
-            match decision := self.routing.route(chosen, view):
-                case Route(replica):
-                    yield self._launch(flight, replica)
-                case Reject(why, status):
-                    self.state.unhold(flight)
-                    if self._fall_back(flight):
-                        yield from self._hold(flight, now_s)
-                    else:
-                        self.state.forget(flight)
-                        yield Refuse(chosen.id, why, status)
-                case Hold():
-                    return
-                case _:
-                    raise ValueError(f"{self._policy} answered {decision!r}; it must Route, Hold or Reject")
+            decision = self._decide(flight, chosen, view)
+            if isinstance(decision, Hold):
+                return
+            self.state.unhold(flight)
+            self._carry_out(decision, flight, now_s, actions)
 
-    def _launch(self, flight: Flight, replica: str) -> Dispatch:
-        known, request = self.state.replicas.get(replica), flight.request
-        if known is None or known.phase != "ready" or request.model not in known.spec.models:
-            raise ValueError(
-                f"{self._policy} chose {replica!r}, which is no ready replica of {request.model!r}"
-            )
-        self.state.unhold(flight)
-        self.state.launch(flight, replica)
-        model = UNSET if request.model == flight.model else request.model
-        return Dispatch(request.id, replica, flight.attempts, model)
+    def _decide(self, flight: Flight, chosen: Request, view: FleetView) -> Decision:
+        """Ask the routing policy, and check that its answer can be carried out."""
+        if flight.tried:
+            view = self.state.view(view.now_s, chosen.model, flight.tried)
+        decision = self.routing.route(chosen, view)
+        if isinstance(decision, Route):
+            known = self.state.replicas.get(decision.replica)
+            if known is None or known.phase != "ready" or chosen.model not in known.spec.models:
+                chose = f"chose {decision.replica!r}, which is no ready replica of {chosen.model!r}"
+                raise ValueError(f"{self._policy} {chose}")
+        elif not isinstance(decision, Hold | Reject):
+            raise ValueError(f"{self._policy} answered {decision!r}; it must Route, Hold or Reject")
+        return decision
 
-    def _expire(self, now_s: float) -> Iterator[Action]:
+    def _carry_out(
+        self, decision: Route | Reject, flight: Flight, now_s: float, actions: list[Action]
+    ) -> None:
+        """Send a request that is in no queue, or turn it away."""
+        if isinstance(decision, Route):
+            self.state.launch(flight, decision.replica)
+            request = flight.request
+            model = UNSET if request.model == flight.model else request.model
+            actions.append(Dispatch(request.id, decision.replica, flight.attempts, model))
+        elif self._fall_back(flight):
+            self._hold(flight, now_s, actions)
+        else:
+            self.state.forget(flight)
+            actions.append(Refuse(flight.request.id, decision.why, decision.status))
+
+    def _expire(self, now_s: float, actions: list[Action]) -> None:
         while (due_s := self.next_deadline_s()) is not None and due_s <= now_s:
             flight = self.state.flights[heappop(self._expiries)[1]]
             model = flight.request.model
-            yield from self._expired(flight, now_s)
-            yield from self._place(model, now_s)
+            self._expired(flight, now_s, actions)
+            self._place(model, now_s, actions)
 
-    def _expired(self, flight: Flight, now_s: float) -> Iterator[Action]:
+    def _expired(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
         self.state.unhold(flight)
         request = flight.request
         late = request.deadline_s is not None and request.deadline_s <= now_s
         if not late and self._fall_back(flight):
-            yield from self._hold(flight, now_s)
+            self._hold(flight, now_s, actions)
             return
         self.state.forget(flight)
         if late:
-            yield Refuse(request.id, "the request's deadline passed while it waited", 504)
+            actions.append(Refuse(request.id, "the request's deadline passed while it waited", 504))
         else:
             retry_after_s = self._retry_after_s(request, now_s)
-            yield Refuse(request.id, "no replica became free in time", 503, retry_after_s)
+            actions.append(Refuse(request.id, "no replica became free in time", 503, retry_after_s))
 
     def _retry_after_s(self, request: Request, now_s: float) -> float:
         low_s, high_s = RETRY_AFTER_S
@@ -262,16 +291,6 @@ class Controller:
     @property
     def _policy(self) -> str:
         return type(self.routing).__module__
-
-    def _sent(self, request_id: str) -> Flight | None:
-        """Return the request if a replica is working on it."""
-        flight = self.state.flights.get(request_id)
-        return flight if flight is not None and flight.replica is not None else None
-
-    def _drop(self, flight: Flight) -> None:
-        """Forget a held request."""
-        self.state.unhold(flight)
-        self.state.forget(flight)
 
     def _still_held(self, expires_s: float, request_id: str) -> bool:
         flight = self.state.flights.get(request_id)

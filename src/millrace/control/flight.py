@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
+
+from msgspec import Struct
 
 from millrace.core.request import Request
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(Struct, eq=False):
     """From arrival to its one end: held (no `replica`), sent, then started.
 
     `request` is as it arrived, or as it is for the fallback it turned to; `model` is the one asked for.

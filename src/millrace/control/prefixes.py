@@ -27,22 +27,45 @@ class SentPrefixes:
         return len(self._blocks) * ENTRY_BYTES
 
     def matched_tokens(self, request: Request) -> int:
-        """Return how many leading prompt tokens were sent before (a chain: the first miss ends it)."""
-        known, matched = self._blocks, 0
-        for block in request.blocks:
-            if block not in known:
-                break
-            matched += 1
-        return min(matched * request.block_tokens, request.prompt_tokens)
+        """Return how many leading prompt tokens were sent before."""
+        if not request.blocks:
+            return 0
+        return min(self._matched(request.blocks) * request.block_tokens, request.prompt_tokens)
 
-    def remember(self, request: Request) -> None:
-        """Note that the prompt was sent; its first block becomes the last to be forgotten."""
-        blocks = self._blocks
-        for block in reversed(request.blocks[: self._capacity]):
+    def remember(self, request: Request) -> int:
+        """Note that the prompt was sent, and return how many of its leading tokens had been before.
+
+        Its first block becomes the last to be forgotten.
+        """
+        blocks, prompt = self._blocks, request.blocks
+        if not prompt:
+            return 0
+        matched = self._matched(prompt)
+        for block in reversed(prompt[matched : self._capacity]):
             blocks[block] = None
+        for block in reversed(prompt[:matched]):
             blocks.move_to_end(block)
         while len(blocks) > self._capacity:
             blocks.popitem(last=False)
+        return min(matched * request.block_tokens, request.prompt_tokens)
+
+    def _matched(self, prompt: tuple[int, ...]) -> int:
+        """Return how many leading blocks are known, by halving the prompt.
+
+        That is right because no block is ever known without those in front of it: a chained hash stands
+        for them too, and of a chain the end is always forgotten first.
+        """
+        known = self._blocks
+        if prompt[0] not in known:
+            return 0
+        least, most = 1, len(prompt)
+        while least < most:
+            middle = (least + most + 1) // 2
+            if prompt[middle - 1] in known:
+                least = middle
+            else:
+                most = middle - 1
+        return least
 
     def forget(self) -> None:
         """Drop everything: the replica restarted with an empty cache."""

@@ -12,6 +12,7 @@ from millrace.core.event import Reported
 from millrace.core.fleet import FleetView, ReplicaView
 from millrace.core.request import Request
 
+NOBODY: frozenset[str] = frozenset()
 RECENT = 64  # finishes that the drain rate of a queue is measured over
 
 
@@ -25,17 +26,20 @@ class State:
         self.held: dict[str, OrderedDict[str, Flight]] = {}
         self.routed: dict[str, int] = {}
         self.arrivals = 0
-        self._views: tuple[ReplicaView, ...] = ()
+        self._served: set[str] = set()
+        self._any_model = False
+        self._view = FleetView(now_s=0.0, replicas=(), ready={})
         self._prefixes: dict[str, SentPrefixes] = {}
         self._finishes: dict[str, deque[float]] = {}
 
-    def view(self, now_s: float, model: str, avoid: frozenset[str] = frozenset()) -> FleetView:
+    def view(self, now_s: float, model: str, avoid: frozenset[str] = NOBODY) -> FleetView:
         """Return a window on the fleet for one decision about a request for this model.
 
         Sent requests are counted by model: models that take turns at arriving must not share one turn.
         """
-        routed = self.routed.get(model, 0)
-        return FleetView(now_s=now_s, replicas=self._views, routed=routed, avoid=avoid)
+        view = self._view
+        view.now_s, view.routed, view.avoid = now_s, self.routed.get(model, 0), avoid
+        return view
 
     def report(self, event: Reported) -> None:
         """Note what a replica said; the first report of a replica must carry its spec."""
@@ -44,29 +48,32 @@ class State:
             replica = self._join(event)
         if event.spec is not None:
             replica.spec = event.spec
+            self._learn_models()
         if event.phase in ("starting", "gone"):
             self._empty(replica)
-        replica.phase = event.phase
+        if event.phase != replica.phase or event.spec is not None:
+            replica.phase = event.phase
+            self._view.forget_ready()
         replica.report = event.report or replica.report
 
     def lose(self, replica_id: str) -> None:
         """Note that a replica cannot be reached. What was sent to it still fails one by one, by its shell."""
         replica = self.replicas[replica_id]
         replica.phase = "gone"
+        self._view.forget_ready()
         self._empty(replica)
 
     def serves(self, model: str) -> bool:
         """Whether any replica, in whatever phase, answers to this name or has not said what it answers to."""
-        return any(model in r.spec.models or not r.spec.models for r in self._views)
+        return model in self._served or self._any_model
 
     def takes(self, model: str) -> bool:
         """Whether a request for this model can be sent to a ready replica, or wait for one not to be busy."""
-        ready = any(r.phase == "ready" and model in r.spec.models for r in self._views)
-        return ready and len(self.held.get(model, ())) < self.settings.max_held
+        return bool(self._view.ready_for(model)) and len(self.held.get(model, ())) < self.settings.max_held
 
-    def admit(self, request: Request) -> Flight:
-        """Note that a request arrived and was not turned away."""
-        flight = Flight(request, self.arrivals, request.model, self.settings.max_attempts)
+    def admit(self, request: Request, model: str) -> Flight:
+        """Note that a request, which asked for this model, arrived and was not turned away."""
+        flight = Flight(request, self.arrivals, model, self.settings.max_attempts)
         self.arrivals += 1
         self.flights[request.id] = flight
         return flight
@@ -96,14 +103,15 @@ class State:
 
     def launch(self, flight: Flight, replica_id: str) -> None:
         """Note that a request was sent to a replica."""
-        replica, prefixes = self.replicas[replica_id], self._prefixes[replica_id]
-        request = flight.request
+        replica, request = self.replicas[replica_id], flight.request
         flight.replica = replica_id
         flight.attempts += 1
-        flight.queued_tokens = request.prompt_tokens - prefixes.matched_tokens(request)
-        prefixes.remember(request)
+        queued_tokens = request.prompt_tokens
+        if request.blocks:
+            queued_tokens -= self._prefixes[replica_id].remember(request)
+        flight.queued_tokens = queued_tokens
         replica.waiting += 1
-        replica.queued_tokens += flight.queued_tokens
+        replica.queued_tokens += queued_tokens
         self.routed[request.model] = self.routed.get(request.model, 0) + 1
 
     def start(self, flight: Flight) -> str:
@@ -128,9 +136,13 @@ class State:
         flight.replica = None
         return replica.id
 
-    def finish(self, model: str, now_s: float) -> None:
-        """Note a completion, for the drain rate."""
-        self._finishes.setdefault(model, deque(maxlen=RECENT)).append(now_s)
+    def finish(self, flight: Flight, now_s: float) -> None:
+        """Note that a request ended well, which tells how fast its model's queue drains."""
+        model = flight.request.model
+        del self.flights[flight.request.id]
+        if model not in self._finishes:
+            self._finishes[model] = deque(maxlen=RECENT)
+        self._finishes[model].append(now_s)
 
     def drain_s(self, request: Request, now_s: float) -> float:
         """Predict when the queue in front of this request is gone: its length over the recent finish rate.
@@ -162,5 +174,10 @@ class State:
         prefixes = SentPrefixes(self.settings.prefix_index_bytes)
         replica = ReplicaView(id=event.replica, spec=event.spec, prefix=prefixes)
         self.replicas[event.replica], self._prefixes[event.replica] = replica, prefixes
-        self._views = tuple(self.replicas.values())
+        self._view.replicas = tuple(self.replicas.values())
         return replica
+
+    def _learn_models(self) -> None:
+        specs = [replica.spec for replica in self.replicas.values()]
+        self._served = {model for spec in specs for model in spec.models}
+        self._any_model = not all(spec.models for spec in specs)

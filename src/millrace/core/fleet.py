@@ -51,23 +51,42 @@ class ReplicaView(Struct, kw_only=True, eq=False):
         return self.report.now_s if self.report else None
 
 
-class FleetView(Struct, kw_only=True, frozen=True, eq=False):
-    """The fleet at one decision: a window on live state, not a copy.
+class FleetView(Struct, kw_only=True, eq=False):
+    """The fleet at one decision: a window on live state, not a copy. Policies read it and never write.
 
+    The kernel keeps one and turns it to the decision at hand, so what must last is to be taken from it.
     `routed` counts the requests of the model at hand that were sent so far; `avoid` are replicas on which
-    the request at hand failed.
+    the request at hand failed. `ready` is what the kernel remembers of who is ready, by model, and drops
+    when a replica changes its phase or models; None, as in views made by hand, remembers nothing.
     """
 
     now_s: float
     replicas: Sequence[ReplicaView]
     routed: int = 0
     avoid: frozenset[str] = frozenset()
+    ready: dict[str, tuple[ReplicaView, ...]] | None = None
 
-    def able(self, request: Request) -> list[ReplicaView]:
+    def able(self, request: Request) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that serve the request's model, by id; those to avoid only if all are."""
-        ready = [r for r in self.replicas if r.phase == "ready" and request.model in r.spec.models]
-        fresh = [r for r in ready if r.id not in self.avoid] if self.avoid else ready
-        return sorted(fresh or ready, key=_by_id)
+        ready = self.ready_for(request.model)
+        if self.avoid:
+            return tuple(r for r in ready if r.id not in self.avoid) or ready
+        return ready
+
+    def ready_for(self, model: str) -> tuple[ReplicaView, ...]:
+        """Return the ready replicas that serve a model, by id."""
+        if self.ready is not None and model in self.ready:
+            return self.ready[model]
+        found = [r for r in self.replicas if r.phase == "ready" and model in r.spec.models]
+        ready = tuple(sorted(found, key=_by_id))
+        if self.ready is not None and ready:  # only names that exist: anybody may ask for any
+            self.ready[model] = ready
+        return ready
+
+    def forget_ready(self) -> None:
+        """Note that somebody's phase or models changed."""
+        if self.ready:
+            self.ready.clear()
 
 
 class Route(Struct, frozen=True, tag=True):

@@ -223,3 +223,59 @@ def test_a_client_is_told_something_between_a_second_and_two_minutes(
 
 def test_a_very_patient_fleet_does_not_tell_clients_to_be_as_patient() -> None:
     assert _drained([], 0.0, max_hold_s=3600.0) == 120.0
+
+
+def test_a_request_with_nobody_in_front_of_it_is_held_only_when_it_cannot_be_sent() -> None:
+    controller = controller_of("a", routing=Capped(most=1))
+    assert _sent(arrive(controller, "q0")) == ["q0"]
+    assert (controller.state.held, controller.next_deadline_s()) == ({}, None)
+    assert arrive(controller, "q1", 1.0) == []
+    assert (list(controller.state.held["m"]), controller.next_deadline_s()) == (["q1"], 31.0)
+    assert _sent(controller.on(Started(2.0, "q0"))) == ["q1"]
+    assert (controller.state.held, controller.next_deadline_s()) == ({}, None)
+
+
+def test_a_request_never_overtakes_those_that_are_held() -> None:
+    controller = controller_of("a", routing=Picky())
+    assert arrive(controller, "long", prompt_tokens=500) == []
+    assert arrive(controller, "short", 1.0) == []
+    assert list(controller.state.held["m"]) == ["long", "short"]
+
+
+def test_a_queueing_policy_is_asked_about_a_request_that_is_alone() -> None:
+    controller = controller_of("a", queueing=Shy())
+    assert arrive(controller, "q0") == []
+    assert arrive(controller, "q1") == []
+    assert list(controller.state.held["m"]) == ["q0", "q1"]
+
+
+def test_a_queueing_policy_may_put_a_newcomer_in_front() -> None:
+    controller = controller_of("a", routing=Picky(), queueing=Urgent())
+    assert arrive(controller, "long", prompt_tokens=500) == []
+    assert _sent(arrive(controller, "urgent", 1.0, priority=1)) == ["urgent"]
+    assert list(controller.state.held["m"]) == ["long"]
+
+
+@pytest.mark.parametrize("phase", ["draining", "gone", "starting"])
+def test_who_is_ready_is_looked_at_again_when_a_phase_changes(phase: Phase) -> None:
+    controller = controller_of("a", "b", routing="round_robin")
+    assert [_to(arrive(controller, f"q{n}")) for n in range(2)] == ["a", "b"]
+    controller.on(Reported(1.0, "b", phase))
+    assert [_to(arrive(controller, f"q{n}", 1.0)) for n in range(2, 4)] == ["a", "a"]
+    controller.on(Reported(2.0, "b", "ready"))
+    assert _to(arrive(controller, "q4", 2.0)) == "a"
+    assert _to(arrive(controller, "q5", 2.0)) == "b"
+
+
+def test_who_is_ready_is_looked_at_again_when_models_change_or_a_replica_is_lost() -> None:
+    controller = controller_of("a", "b", routing="round_robin")
+    arrive(controller, "q0")
+    controller.on(Reported(1.0, "b", "ready", ReplicaSpec(models=("n",))))
+    assert [_to(arrive(controller, f"q{n}", 1.0)) for n in (1, 2)] == ["a", "a"]
+    assert _to(arrive(controller, "q3", 1.0, model="n")) == "b"
+    controller.on(Failed(2.0, "q3", "reset", replica_down=True))
+    assert list(controller.state.held["n"]) == ["q3"]
+
+
+def _to(actions: list[Action]) -> str | None:
+    return next((action.replica for action in actions if isinstance(action, Dispatch)), None)

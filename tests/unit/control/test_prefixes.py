@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from itertools import takewhile
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +76,27 @@ def test_a_forgotten_index_is_empty() -> None:
 prompts = st.lists(st.integers(1, 3), max_size=5).map(
     lambda path: _prompt(*(int("".join(map(str, path[: n + 1]))) for n in range(len(path))))
 )
+
+
+def _oldest_forgotten(sent: list[Request], capacity: int) -> list[int]:
+    """The blocks that are left, oldest first, when each prompt is touched from its end to its beginning."""
+    kept: list[int] = []
+    for request in sent:
+        for block in reversed(request.blocks[:capacity]):
+            kept = [*(other for other in kept if other != block), block]
+    return kept[-capacity:]
+
+
+@given(sent=st.lists(prompts, max_size=20), asked=prompts, capacity=st.integers(1, 12))
+def test_an_index_forgets_by_age_and_finds_as_far_as_a_walk_does(
+    sent: list[Request], asked: Request, capacity: int
+) -> None:
+    index = _index(capacity, *sent)
+    known = _oldest_forgotten(sent, capacity)
+    assert index.held_bytes == len(known) * ENTRY_BYTES
+    walked = sum(1 for _ in takewhile(known.__contains__, asked.blocks)) * asked.block_tokens
+    assert index.matched_tokens(asked) == walked
+    assert index.remember(asked) == walked
 
 
 @given(sent=st.lists(prompts, max_size=20), asked=prompts, capacity=st.integers(1, 12))

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from collections import Counter
 
-from millrace.core.draw import draw, draw_below
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.core.draw import draw, draw_below, draw_each
 
 
 def test_the_same_names_draw_the_same_number_in_every_version() -> None:
@@ -36,3 +39,12 @@ def test_draws_below_a_limit_are_spread_evenly() -> None:
 
 def test_a_draw_below_one_is_zero() -> None:
     assert draw_below(1, "whatever") == 0
+
+
+@given(
+    first=st.integers() | st.text(st.characters(codec="utf-8")),
+    names=st.lists(st.text(st.characters(codec="utf-8"))),
+    last=st.integers(),
+)
+def test_drawing_for_each_name_is_drawing_many_times(first: object, names: list[str], last: int) -> None:
+    assert draw_each(first, names, last) == [draw(first, name, last) for name in names]

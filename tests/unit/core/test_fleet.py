@@ -40,6 +40,33 @@ def test_a_replica_to_avoid_is_able_only_when_no_other_is() -> None:
     assert _able(alone, fakes.request()) == ["a"]
 
 
+def test_a_kernels_view_remembers_who_is_ready_until_told_to_forget() -> None:
+    replicas = [fakes.replica("a"), fakes.replica("b", models=("n",))]
+    fleet = fakes.fleet(*replicas, ready={})
+    assert (_able(fleet, fakes.request()), _able(fleet, fakes.request(model="n"))) == (["a"], ["b"])
+    assert fleet.able(fakes.request()) is fleet.able(fakes.request())
+    replicas[0].phase = "gone"
+    assert _able(fleet, fakes.request()) == ["a"]
+    fleet.forget_ready()
+    assert _able(fleet, fakes.request()) == []
+
+
+def test_a_view_made_by_hand_looks_anew_every_time() -> None:
+    replica = fakes.replica("a")
+    fleet = fakes.fleet(replica)
+    assert _able(fleet, fakes.request()) == ["a"]
+    fleet.forget_ready()
+    replica.phase = "gone"
+    assert _able(fleet, fakes.request()) == []
+
+
+def test_names_that_nobody_serves_take_no_memory() -> None:
+    fleet = fakes.fleet(fakes.replica("a"), ready={})
+    for n in range(50):
+        assert _able(fleet, fakes.request(model=f"absent-{n}")) == []
+    assert fleet.ready == {}
+
+
 @given(strategies.fleets(), strategies.requests())
 def test_whoever_is_able_is_ready_and_serves_the_model(fleet: FleetView, request: Request) -> None:
     able = fleet.able(request)

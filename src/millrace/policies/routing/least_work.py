@@ -8,9 +8,9 @@ Source: join the shortest queue, measured in work instead of requests; the prefi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import NamedTuple
 
 from millrace.core.draw import draw_below
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
@@ -35,39 +35,45 @@ class Policy:
         able = fleet.able(request)
         if not able:
             return Hold("no ready replica")
-        slowest = self._slowest(able)
-        predicted = [first_token_s(request, replica, slowest) for replica in able]
-        best = min(predicted)
-        tied = [r for r, seconds in zip(able, predicted, strict=True) if seconds == best]
-        return Route(tied[0].id if len(tied) == 1 else self._drawn(request, tied).id)
-
-    def _drawn(self, request: Request, tied: list[ReplicaView]) -> ReplicaView:
-        """One of those with the fewest requests in flight."""
-        fewest = min(r.in_flight for r in tied)
-        idlest = [r for r in tied if r.in_flight == fewest]
-        return idlest[draw_below(len(idlest), request.id, self.seed)]
-
-    def _slowest(self, able: list[ReplicaView]) -> Speed:
-        """A replica of unknown speed is taken to be as slow as the slowest known one."""
-        prefills = [speed for r in able if (speed := r.spec.prefill_tokens_per_s)]
-        steps = [step_s for r in able if (step_s := r.spec.decode_step_s)]
-        return Speed(min(prefills, default=self.assumed_tokens_per_s), max(steps, default=0.0))
+        _, best = soonest(request, able, self.assumed_tokens_per_s)
+        chosen = best[0] if len(best) == 1 else best[draw_below(len(best), request.id, self.seed)]
+        return Route(chosen.id)
 
 
-class Speed(NamedTuple):
-    """What is assumed of a replica whose own speeds are unknown."""
+def soonest(
+    request: Request, replicas: Iterable[ReplicaView], assumed_tokens_per_s: float
+) -> tuple[float, list[ReplicaView]]:
+    """Predict the seconds until the first token could come, and name the replicas it could come from.
 
-    prefill_tokens_per_s: float
-    decode_step_s: float
+    Of those that are equally fast, only the ones with the fewest requests in flight. A replica of unknown
+    speed is taken to be as slow as the slowest known one; if none is known, `assumed_tokens_per_s` holds
+    and decoding takes no time. One pass in one function, since this is asked for every request.
+    """
+    slowest, fewest, soonest_s = None, 0, inf
+    best: list[ReplicaView] = []
+    for replica in replicas:
+        spec = replica.spec
+        cached = replica.prefix.matched_tokens(request) if request.blocks else 0
+        work = replica.queued_tokens + (request.prompt_tokens - cached or 1)
+        speed, step_s = spec.prefill_tokens_per_s, spec.decode_step_s
+        if not speed or not step_s:
+            slowest = slowest or _slowest(replicas, assumed_tokens_per_s)
+            speed, step_s = speed or slowest[0], step_s or slowest[1]
+        seconds = work / speed
+        if replica.running:
+            seconds += ceil(work / (spec.limits or ENGINE_DEFAULTS).step_tokens) * step_s
+        if seconds > soonest_s:
+            continue
+        in_flight = replica.waiting + replica.running
+        if seconds < soonest_s or in_flight < fewest:
+            soonest_s, fewest, best = seconds, in_flight, [replica]
+        elif in_flight == fewest:
+            best.append(replica)
+    return soonest_s, best
 
 
-def first_token_s(request: Request, replica: ReplicaView, assumed: Speed) -> float:
-    """Predict the seconds until this replica would emit the request's first token."""
-    spec = replica.spec
-    cached = replica.prefix.matched_tokens(request) if request.blocks else 0
-    work = replica.queued_tokens + max(1, request.prompt_tokens - cached)
-    seconds = work / (spec.prefill_tokens_per_s or assumed.prefill_tokens_per_s)
-    if replica.running:
-        steps = ceil(work / (spec.limits or ENGINE_DEFAULTS).step_tokens)
-        seconds += steps * (spec.decode_step_s or assumed.decode_step_s)
-    return seconds
+def _slowest(replicas: Iterable[ReplicaView], assumed_tokens_per_s: float) -> tuple[float, float]:
+    """Return the lowest known prefill speed and the longest known decode step."""
+    prefills = [speed for r in replicas if (speed := r.spec.prefill_tokens_per_s)]
+    steps = [step_s for r in replicas if (step_s := r.spec.decode_step_s)]
+    return min(prefills, default=assumed_tokens_per_s), max(steps, default=0.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, inf
 
-from millrace.core.draw import draw
+from millrace.core.draw import draw_each
 from millrace.core.fleet import Decision, FleetView, Hold, Route
 from millrace.core.request import Request
 
@@ -36,10 +36,11 @@ class Policy:
         able = fleet.able(request)
         if not able:
             return Hold("no ready replica")
-        key = self.key(request)
-        share = ceil(self.load_factor * (1 + sum(r.in_flight for r in able)) / len(able))
-        below = [r for r in able if r.in_flight < share]
-        return Route(max(below, key=lambda r: draw(key, r.id, self.seed)).id)
+        loads = [r.waiting + r.running for r in able]
+        share = ceil(self.load_factor * (1 + sum(loads)) / len(able))
+        below = [r.id for r, load in zip(able, loads, strict=True) if load < share]
+        draws = draw_each(self.key(request), below, self.seed)
+        return Route(below[draws.index(max(draws))])
 
     def key(self, request: Request) -> int | str:
         """Return what names the prompt's beginning: a chained block hash, or else the request itself."""

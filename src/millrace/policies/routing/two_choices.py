@@ -22,8 +22,9 @@ class Policy:
         able = fleet.able(request)
         if not able:
             return Hold("no ready replica")
-        one = able.pop(draw_below(len(able), request.id, self.seed, "first"))
-        if not able:
-            return Route(one.id)
-        other = able[draw_below(len(able), request.id, self.seed, "second")]
-        return Route(min(one, other, key=lambda r: r.in_flight).id)
+        if len(able) == 1:
+            return Route(able[0].id)
+        first = draw_below(len(able), request.id, self.seed, "first")
+        second = draw_below(len(able) - 1, request.id, self.seed, "second")
+        one, other = able[first], able[second + (second >= first)]  # any but the first
+        return Route(one.id if one.in_flight <= other.in_flight else other.id)

@@ -6,12 +6,18 @@ import pytest
 
 from millrace.core.fleet import Hold, ReplicaView, Route
 from millrace.core.replica import Limits
+from millrace.core.request import Request
 from millrace.policies import load
-from millrace.policies.routing.least_work import Policy, Speed, first_token_s
+from millrace.policies.routing.least_work import Policy, soonest
 from millrace.testing import fakes
 
 SHARED = fakes.request("earlier", prompt_tokens=1600, blocks=tuple(range(100)))
-ASSUMED = Speed(prefill_tokens_per_s=100.0, decode_step_s=0.5)
+
+
+def _first_token_s(request: Request, replica: ReplicaView) -> float:
+    seconds, best = soonest(request, [replica], 100.0)
+    assert best == [replica]
+    return seconds
 
 
 def _chosen(*replicas: ReplicaView, id: str = "q", prompt_tokens: int = 1000) -> str:
@@ -72,25 +78,25 @@ def test_ties_are_drawn_by_request() -> None:
 
 def test_the_prediction_is_the_work_over_the_speed() -> None:
     replica = fakes.replica("r", queued_tokens=300, prefill_tokens_per_s=200.0)
-    assert first_token_s(fakes.request(prompt_tokens=100), replica, ASSUMED) == 2.0
+    assert _first_token_s(fakes.request(prompt_tokens=100), replica) == 2.0
 
 
 def test_running_requests_add_a_decode_iteration_to_every_step() -> None:
     replica = fakes.replica(
         "r", running=1, prefill_tokens_per_s=200.0, decode_step_s=0.25, limits=Limits(step_tokens=100)
     )
-    assert first_token_s(fakes.request(prompt_tokens=101), replica, ASSUMED) == 101 / 200 + 2 * 0.25
+    assert _first_token_s(fakes.request(prompt_tokens=101), replica) == 101 / 200 + 2 * 0.25
 
 
 def test_an_engine_of_unknown_limits_is_taken_to_have_the_usual_ones() -> None:
-    replica = fakes.replica("r", running=1)
+    replica = fakes.replica("r", running=1, decode_step_s=0.5)
     steps = 3  # 1100 tokens in steps of 512
-    assert first_token_s(fakes.request(prompt_tokens=1100), replica, ASSUMED) == 11.0 + steps * 0.5
+    assert _first_token_s(fakes.request(prompt_tokens=1100), replica) == 11.0 + steps * 0.5
 
 
 def test_even_a_prompt_that_is_cached_whole_has_one_token_to_compute() -> None:
     replica = fakes.replica("r", sent=(SHARED,), prefill_tokens_per_s=1.0)
-    assert first_token_s(SHARED, replica, ASSUMED) == 1.0
+    assert _first_token_s(SHARED, replica) == 1.0
 
 
 def test_it_holds_when_nobody_is_ready() -> None:
