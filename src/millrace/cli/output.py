@@ -44,7 +44,11 @@ def put_json(value: Any) -> None:
     sys.stdout.write(text.decode() + "\n")
 
 
+def columns() -> int:
+    """Return how wide a table on stdout may be; wide enough to keep its columns when that is no terminal."""
+    return Console().width if sys.stdout.isatty() else 160
+
+
 def put_table(renderable: Any) -> None:
-    """Write a table to stdout; wide enough to keep its columns when stdout is no terminal."""
-    width = None if sys.stdout.isatty() else 160
-    Console(highlight=False, width=width).print(renderable)
+    """Write a table to stdout."""
+    Console(highlight=False, width=columns()).print(renderable)

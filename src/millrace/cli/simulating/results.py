@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
+from millrace.cli.output import columns
 from millrace.cli.simulating.runs import Ran
 from millrace.cli.simulating.scenario import Scenario
 from millrace.core.compare import Comparison, Estimate, compared, matched
@@ -15,6 +16,9 @@ from millrace.core.outcome import Measured, Outcome, measure
 from millrace.simulate import Simulation
 
 SCHEMA = "millrace.simulation/1"
+LATENCIES = [f"{metric} {point}" for metric in ("TTFT", "TPOT", "E2E") for point in ("p50", "p99")]
+COLUMNS = ["requests", "completed", *LATENCIES, "tokens/s", "cache hit", "SLO met", "ran in"]
+_GAP = 2
 
 
 class Versus(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,14 +130,20 @@ def _policy(ran: Ran, repeats: Sequence[Ran]) -> dict[str, Any]:
 
 
 def _table(what: str, caption: str, rows: Sequence[tuple[str, Simulation | Measured]]) -> Table:
+    head, *lines = laid_out([[what, *COLUMNS], *([name, *_cells(found)] for name, found in rows)], columns())
     shown = Table(box=None, pad_edge=False, caption=f"simulated; {caption}", caption_justify="left")
-    shown.add_column(what)
-    counts, shares = ("requests", "completed"), ("tokens/s", "cache hit", "SLO met", "ran in")
-    for column in (*counts, *_latency_columns(), *shares):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for name, found in rows:
-        shown.add_row(name, *_cells(found))
+    for number, column in enumerate(head):
+        shown.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        shown.add_row(*line)
     return shown
+
+
+def laid_out(lines: Sequence[Sequence[str]], width: int) -> Sequence[Sequence[str]]:
+    """Return the lines of a table, or its columns as lines if the lines are wider than this."""
+    turned = list(zip(*lines, strict=True))
+    needed = sum(max(map(len, column)) + _GAP for column in turned) - _GAP
+    return lines if needed <= width else turned
 
 
 def _differences(against: Sequence[Versus]) -> Table:
@@ -150,10 +160,6 @@ def _differences(against: Sequence[Versus]) -> Table:
 
 def _interval(found: Estimate) -> str:
     return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-
-
-def _latency_columns() -> list[str]:
-    return [f"{metric} {point}" for metric in ("TTFT", "TPOT", "E2E") for point in ("p50", "p99")]
 
 
 def _cells(found: Simulation | Measured) -> list[str]:

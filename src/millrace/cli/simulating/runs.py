@@ -67,7 +67,7 @@ def run_all(tasks: Sequence[Task], *, processes: int, quiet: bool = False) -> li
 
 
 def notes(every: Sequence[Ran], scenario: Scenario) -> Iterator[str]:
-    """Yield what a person should know of the runs: who got no answer and why, and what never happened."""
+    """Yield what a person should know of the runs: who did not complete and why, and what never happened."""
     for ran in every:
         if ran.is_main:
             yield from _unanswered(ran)
@@ -86,7 +86,7 @@ def _unanswered(ran: Ran) -> Iterator[str]:
     kinds = Counter(_NUMBER.sub("", error) for error in errors)
     for kind, count in kinds.most_common(_MOST_KINDS):
         example = next(error for error in errors if _NUMBER.sub("", error) == kind)
-        yield f"{ran.task.policy}: {count:,} requests got no answer: {example}"
+        yield f"{ran.task.policy}: {count:,} requests did not complete: {example}"
 
 
 def named(path: Path | None, name: str | None) -> Path | None:
