@@ -68,8 +68,9 @@ def catalogue(cards: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """
     found = {card["id"]: {"object": "model", "created": 0, "owned_by": "millrace"} | card for card in cards}
     for card in found.values():
-        parent = found.get(card.get("parent") or "")
-        if parent is not None and card.get("max_model_len") is None and "max_model_len" in parent:
+        named = card.get("parent")
+        parent = found.get(named, {}) if isinstance(named, str) else {}
+        if card.get("max_model_len") is None and "max_model_len" in parent:
             card["max_model_len"] = parent["max_model_len"]
     return found
 

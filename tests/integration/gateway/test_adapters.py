@@ -45,6 +45,19 @@ def test_adapters_are_routed_to_the_engine_that_has_them_and_listed_as_they_are(
     run(scenario())
 
 
+def test_a_parent_that_is_no_name_or_not_listed_is_passed_on_as_it_is() -> None:
+    odd, orphan = ADAPTER | {"parent": ["base"]}, ADAPTER | {"id": "orphan", "parent": "elsewhere"}
+
+    async def scenario() -> None:
+        async with FakeEngine("a") as engine:
+            engine.pages["/v1/models"] = page(odd, orphan)
+            async with gateway_for(engine) as gateway:
+                listed = (await ask(gateway, get("/v1/models"))).json["data"]
+                assert listed == [odd | {"created": 0}, orphan | {"created": 0}]
+
+    run(scenario())
+
+
 def test_an_adapter_that_is_loaded_later_becomes_known() -> None:
     async def scenario() -> None:
         async with FakeEngine("a") as engine:

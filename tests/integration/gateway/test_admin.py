@@ -77,3 +77,25 @@ def test_the_admin_port_answers_while_the_gateway_drains_and_keeps_it_from_nothi
 async def _says_running(admin: Caller, count: int) -> None:
     page = (await admin.ask(get("/metrics"))).body
     assert b'millrace_request_running{replica="a"} %d.0' % count in page
+
+
+def test_a_large_metrics_page_is_written_in_many_turns_of_the_loop() -> None:
+    async def scenario() -> None:
+        async with one_engine(admin_port=0) as (_, gateway), caller(Port(gateway.admin.port)) as admin:
+            for number in range(300):
+                gateway.metrics.series(f"m{number}", "a").end("ok", 0.1)
+            turns = 0
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    await asyncio.sleep(0)
+                    turns += 1
+
+            counting = asyncio.create_task(count())
+            lines = (await admin.ask(get("/metrics"))).body.splitlines()
+            counting.cancel()
+            assert len(lines) > 300 * 20
+            assert turns > 300 / 16
+
+    run(scenario())

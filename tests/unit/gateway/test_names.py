@@ -6,6 +6,8 @@ from collections import Counter
 
 import pytest
 
+from millrace.cli.simulating.models import Models
+from millrace.core.trace import TraceRecord
 from millrace.gateway.names import Names
 from millrace.testing import fakes
 
@@ -45,6 +47,16 @@ def test_a_share_belongs_to_the_conversation_or_else_to_the_request() -> None:
     assert {model for _, model in chosen} == SERVED
     asked = fakes.request("q", model="chat")
     assert names.resolve(asked, SERVED) == Names({"chat": {"llama": 1, "qwen": 1}}, {}).resolve(asked, SERVED)
+
+
+def test_the_simulator_gives_every_conversation_the_same_share() -> None:
+    shares = {"llama": 70.0, "qwen": 20.0, "phi": 10.0}
+    names, simulated = Names({"chat": shares}, {}), Models(shares=shares)
+    for n in range(200):
+        session = f"s{n}" if n % 2 else None
+        asked = names.resolve(fakes.request(f"q{n}", model="chat", session=session), SERVED)
+        record = TraceRecord(id=f"q{n}", t_s=0.0, input_tokens=1, output_tokens=1, session=session)
+        assert asked.model == simulated.asked_by(record)
 
 
 def test_a_model_brings_what_it_falls_back_on() -> None:
