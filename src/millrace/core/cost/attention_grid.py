@@ -55,11 +55,42 @@ class _Axis(Generic[T]):
         return j - 1, j, (x - low) / (points[j] - low)
 
 
+class _Chunk:
+    """What was measured with a chunk of this many tokens: by decodes, by cached tokens, by lengths."""
+
+    __slots__ = ("counts", "tokens")
+
+    def __init__(self, tokens: int, counts: _Axis[_Axis[Curve]]) -> None:
+        self.tokens = tokens
+        self.counts = counts
+
+    def price_s(self, attended: float, decodes: int, each: float) -> float:
+        """Seconds, if each of its tokens looks at so many others."""
+        cached = self._cached(attended)
+
+        def row_s(rows: _Axis[Curve]) -> float:
+            if cached >= 0:
+                return rows.at(cached, lambda lengths: lengths.at(each))
+            return _fewer_pairs_s(rows, self.tokens, cached, each)
+
+        return self.counts.at(decodes, row_s)
+
+    def room(self, attended: float) -> float:
+        """By how many more tokens each may look at before the price of the chunk alone bends."""
+        cached = self._cached(attended)
+        return self.counts.around(0)[0].bend_after(cached) - cached if cached >= 0 else -cached
+
+    def _cached(self, attended: float) -> float:
+        return attended - (self.tokens + 1) / 2
+
+
 class AttentionGrid:
     """Prices attention from measured batches; beyond the grid its last two points are continued.
 
     The grid may have holes: each chunk its own numbers of decodes, each of those its own lengths. Several
-    prompts in a step count as one that looks at as many pairs of tokens.
+    prompts in a step count as one that looks at as many pairs of tokens. Between chunks of the grid, the line
+    is drawn where a token looks at as many others: work is in proportion to the tokens there, and would bend
+    along an equal cache, as every token of a longer chunk looks at more of the chunk itself.
     """
 
     needs_lengths = True
@@ -76,11 +107,14 @@ class AttentionGrid:
         self._decodes = _Axis({n: curve(rows.get(0, {})) for n, rows in alone.items()})
         self._mixed = _Axis(
             {
-                chunk: _Axis(
-                    {
-                        n: _Axis({cached: curve(row) for cached, row in rows.items()})
-                        for n, rows in by_count.items()
-                    }
+                chunk: _Chunk(
+                    chunk,
+                    _Axis(
+                        {
+                            n: _Axis({cached: curve(row) for cached, row in rows.items()})
+                            for n, rows in by_count.items()
+                        }
+                    ),
                 )
                 for chunk, by_count in nested.items()
             }
@@ -127,12 +161,12 @@ class AttentionGrid:
         if not chunk:
             return self._decodes.at(decodes, lambda lengths: lengths.at(each))
 
-        def row_s(rows: _Axis[Curve]) -> float:
-            if cached >= 0:
-                return rows.at(cached, lambda lengths: lengths.at(each))
-            return _fewer_pairs_s(rows, chunk, cached, each)
+        attended = self._attended(chunk, cached)
+        return self._mixed.at(chunk, lambda timed: timed.price_s(attended, decodes, each))
 
-        return self._mixed.at(chunk, lambda counts: counts.at(decodes, row_s))
+    def _attended(self, chunk: int, cached: float) -> float:
+        """How many others a token of the chunk looks at; of a chunk below all measured, as many as there."""
+        return cached + (max(chunk, self._mixed.points[0]) + 1) / 2
 
     def _room(self, decodes: int, each: float) -> float:
         return min(lengths.bend_after(each) for lengths in self._decodes.around(decodes)) - each
@@ -140,15 +174,14 @@ class AttentionGrid:
     def _straight_prompt(self, shape: StepShape, following: StepShape) -> int:
         cached = cached_each(shape)
         growth = cached_each(following) - cached
-        if growth <= 0 or cached < 0:
-            return 1
-        rows = [counts.around(0)[0] for counts in self._mixed.around(shape.prefill_tokens)]
-        return _iterations((min(row.bend_after(cached) for row in rows) - cached) / growth)
+        attended = self._attended(shape.prefill_tokens, cached)
+        rooms = [timed.room(attended) for timed in self._mixed.around(shape.prefill_tokens)]
+        return _iterations(min(rooms) / growth) if growth > 0 else 1
 
     def _lines(self) -> list[Curve]:
         """All rows of the grid along the lengths of decodes, and along the cache of prompts."""
         decodes = list(self._decodes.parts)
-        rows = [n for counts in self._mixed.parts for n in counts.parts]
+        rows = [n for timed in self._mixed.parts for n in timed.counts.parts]
         mixed = [lengths for row in rows for lengths in row.parts]
         prompts = [
             Curve(tuple(row.points), tuple(lengths.values[0] for lengths in row.parts)) for row in rows

@@ -12,11 +12,11 @@ CHUNKS, CACHED, DECODES, LENGTHS = (16, 32, 128), (0, 64, 256), (1, 2, 4, 8), (1
 
 
 def true_s(batch: Batch) -> float:
-    """Multilinear for each regime, and more for decodes that share a step with a prompt."""
+    """Linear in tokens and in what each looks at, and more for decodes that share a step with a prompt."""
     chunk, cached, decodes, each = batch
     if not chunk:
         return 5 + decodes * (1 + 0.01 * each)
-    return 20 + chunk * (1 + 0.1 * cached) * (1 + 0.02 * decodes * each)
+    return 20 + chunk * (1 + 0.1 * (cached + (chunk + 1) / 2)) * (1 + 0.02 * decodes * each)
 
 
 ALONE = {(0, 0, n, each): true_s((0, 0, n, each)) for n in DECODES for each in LENGTHS}
@@ -35,6 +35,7 @@ GRID = AttentionGrid(ALONE | PROMPTS | MIXED)
         (20, 100, 0, 0),
         (200, 300, 0, 0),
         (32, 0, 4, 64),
+        (96, 0, 4, 64),
         (100, 70, 3, 400),
         (200, 500, 20, 3000),
     ],
@@ -117,6 +118,10 @@ def test_a_prompt_is_straight_up_to_the_next_measured_cache() -> None:
     assert GRID.straight(first, then) == 5
     assert GRID.straight(shape_of((16, 300, 0, 0)), shape_of((16, 316, 0, 0))) == ENDLESS
     assert GRID.straight(first, first) == 1
+    # Between chunks of 16 and 32, whose tokens look at as many: 4 more and 4 fewer than those of 24.
+    between = [shape_of((24, cached, 0, 0)) for cached in (0, 24, 48)]
+    assert GRID.straight(between[0], between[1]) == 1
+    assert GRID.straight(between[1], between[2]) == 1 + (64 - 28) // 24
     assert GRID.straight(shape_of((16, 0, 2, 64)), shape_of((16, 16, 2, 65))) == 1
 
 
