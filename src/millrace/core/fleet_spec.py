@@ -27,6 +27,7 @@ TYPICAL_CONTEXT_TOKENS = 1024
 OPTIONS = (
     "tp",
     "pp",
+    "ep",
     "price",
     "preset",
     "cold_start",
@@ -52,6 +53,8 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     """`count` equal replicas; `price_per_h` is in dollars for one device.
 
     Each layer is split over `tensor_parallel` devices, the layers over `pipeline_parallel` stages of them.
+    Of a model with experts there are `expert_parallel` ranks, which share the experts and nothing else: each
+    has `limits` of its own.
     A replica that starts is ready after `cold_start_s`, or when it has read its weights at
     `load_bytes_per_s`; None is not said here. An engine that schedules `ahead` decides on a step while the
     one before it runs.
@@ -66,12 +69,23 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     cold_start_s: float | None = None
     load_bytes_per_s: float | None = None
     pipeline_parallel: int = 1
+    expert_parallel: int = 1
     ahead: bool = False
 
     @property
     def roofline(self) -> Roofline:
-        """The price of a replica's steps by its data sheet, on the devices of one stage."""
-        return Roofline(self.model, self.device, tensor_parallel=self.tensor_parallel)
+        """The price of a replica's steps by its data sheet, on the devices of one stage or rank."""
+        return Roofline(
+            self.model,
+            self.device,
+            tensor_parallel=self.tensor_parallel,
+            data_parallel=self.expert_parallel,
+        )
+
+    @property
+    def devices(self) -> int:
+        """Devices of a replica."""
+        return self.tensor_parallel * self.pipeline_parallel * self.expert_parallel
 
     def staged(self, cost: CostModel) -> CostModel:
         """Return the price of a replica's steps, given that on the devices of one stage."""
@@ -91,10 +105,11 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
             device=self.device.name,
             tensor_parallel=self.tensor_parallel,
             pipeline_parallel=stages,
+            expert_parallel=self.expert_parallel,
             limits=limits,
             prefill_tokens_per_s=_prefill_tokens_per_s(cost, limits),
             decode_step_s=_decode_step_s(cost, limits),
-            price_per_h=None if price is None else price * self.tensor_parallel * stages,
+            price_per_h=None if price is None else price * self.devices,
         )
 
 
@@ -103,13 +118,13 @@ def parse_fleet(
 ) -> tuple[FleetGroup, ...]:
     """Read groups of `COUNTx DEVICE MODEL [OPTION=VALUE ...]`, separated by `,` or `+`.
 
-    Options are tp (devices that share each layer), pp (stages that share the layers), price (dollars an hour
-    for one device), preset (an engine whose defaults hold where no option says otherwise, like vllm-0.19),
-    cold_start (until a replica that starts is ready, like 45s), load_bandwidth (at which it reads its
-    weights, like 5GB/s; a cold_start wins), prefix_caching and async_scheduling (on or off) and vLLM's own
-    max_num_seqs, max_num_batched_tokens, max_model_len, block_size and kv_blocks; without kv_blocks, as many
-    are taken as fit, without max_model_len the model's own up to 8,192, and without async_scheduling vLLM's
-    presets have it on.
+    Options are tp (devices that share each layer), pp (stages that share the layers), ep (ranks that share
+    the experts), price (dollars an hour for one device), preset (an engine whose defaults hold where no
+    option says otherwise, like vllm-0.19), cold_start (until a replica that starts is ready, like 45s),
+    load_bandwidth (at which it reads its weights, like 5GB/s; a cold_start wins), prefix_caching and
+    async_scheduling (on or off) and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len,
+    block_size and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the
+    model's own up to 8,192.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -148,18 +163,33 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
     tensor_parallel, stages = _whole(options, "tp", 1), _whole(options, "pp", 1)
     check_tensor_parallel(model, device, tensor_parallel)
     check_stages(model, device, stages)
+    ranks = _ranks(options, model, device)
     return FleetGroup(
         count=_whole({"count": count or "1"}, "count", 1),
         device=device,
         model=model,
         tensor_parallel=tensor_parallel,
         pipeline_parallel=stages,
-        limits=_limits(options, model, device, (tensor_parallel, stages)),
+        expert_parallel=ranks,
+        limits=_limits(
+            options, replace(model, experts=model.experts // ranks), device, (tensor_parallel, stages)
+        ),
         price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
         cold_start_s=_seconds(options["cold_start"]) if "cold_start" in options else None,
         load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
         ahead=_switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
     )
+
+
+def _ranks(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec) -> int:
+    ranks = _whole(options, "ep", 1)
+    if ranks > 1 and (not model.experts or model.experts % ranks):
+        raise ValueError(f"ep is {ranks}; it must divide the {model.experts} experts of {model.name}")
+    if ranks > 1 and "pp" in options:
+        raise ValueError("pp and ep are not simulated together: split each layer by tp, and leave out pp")
+    if ranks > 1 and device.link_bytes_per_s is None:
+        raise ValueError(f"ep is {ranks}, but a {device.name} has no link to another: leave it out")
+    return ranks
 
 
 def _named(what: str, name: str, known: Mapping[str, T]) -> T:

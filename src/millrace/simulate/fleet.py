@@ -29,6 +29,7 @@ def servers(
             spec=specs[id(group)],
             cost=costs[id(group)],
             ahead=group.ahead,
+            ranks=group.expert_parallel,
             cold_start_s=_cold_start_s(group, cold_start_s, load_bytes_per_s),
         )
         for name, group in members(groups)

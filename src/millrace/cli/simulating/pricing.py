@@ -96,6 +96,8 @@ def _measured(path: Path, group: FleetGroup) -> Price:
         model=group.model,
         device=group.device,
         tensor_parallel=group.tensor_parallel,
+        data_parallel=group.expert_parallel,
+        expert_parallel=group.expert_parallel > 1,
         graph_tokens=graph_sizes(min(2 * group.limits.sequences, _LARGEST_GRAPH_TOKENS)),
         host_s=0.0 if group.ahead else HOST_S,  # behind the device, or between its steps
     )
