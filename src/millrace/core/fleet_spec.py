@@ -124,7 +124,7 @@ def parse_fleet(
     load_bandwidth (at which it reads its weights, like 5GB/s; a cold_start wins), prefix_caching and
     async_scheduling (on or off) and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len,
     block_size and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the
-    model's own up to 8,192.
+    model's own up to 8,192, and without async_scheduling vLLM's presets have it on.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
