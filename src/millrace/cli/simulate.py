@@ -44,6 +44,7 @@ def run(
     attain: options.Attain = 0.95,
     repeat: options.Repeat = 1,
     sensitivity: options.Sensitivity = False,
+    energy: options.Energy = False,
     processes: options.Processes = 1,
     as_json: options.AsJson = False,
     requests_out: options.RequestsOut = None,
@@ -57,8 +58,10 @@ def run(
     scenario = Scenario(**{name: context.params[name] for name in Scenario.__struct_fields__})
     policies = _checked(scenario, routing)
     if find:
-        if sensitivity or log or requests_out or report or chrome_trace:
-            raise ValueError("--find prints its result only: leave out --sensitivity and files to write")
+        if sensitivity or energy or log or requests_out or report or chrome_trace:
+            raise ValueError(
+                "--find prints its result only: leave out --sensitivity, --energy and files to write"
+            )
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
     tasks = runs.tasks_of(

@@ -87,6 +87,12 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
         """Devices of a replica."""
         return self.tensor_parallel * self.pipeline_parallel * self.expert_parallel
 
+    @property
+    def idle_w(self) -> float | None:
+        """Watts that all devices of a replica draw with nothing to do; None where that is not known."""
+        idle_w = self.device.idle_w
+        return None if idle_w is None else idle_w * self.tensor_parallel * self.pipeline_parallel
+
     def staged(self, cost: CostModel) -> CostModel:
         """Return the price of a replica's steps, given that on the devices of one stage."""
         stages, step_tokens = self.pipeline_parallel, self.limits.step_tokens

@@ -64,6 +64,8 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     `throughput` and `goodput` divide by the time from the first scheduled arrival to the last end;
     goodput counts only requests that met the objectives, and so does `slo_attainment`, over all requests.
+    Energy and dollars are those of the whole fleet, its waiting too, also for each token of an answer that
+    completed; None is not known.
     """
 
     requests: int
@@ -80,6 +82,10 @@ class Measured(Struct, frozen=True, kw_only=True):
     goodput_rps: float
     slo_attainment: float
     cache_hit_ratio: float
+    energy_j: float | None = None
+    energy_per_token_j: float | None = None
+    cost_usd: float | None = None
+    usd_per_million_tokens: float | None = None
 
 
 class Tally:
@@ -144,8 +150,8 @@ class Tally:
                 in_time = in_time and tpot_s <= self._tpot_limit_s
         self._good += in_time
 
-    def measured(self) -> Measured:
-        """Return the summary of what was added so far; of nothing, it is zeros."""
+    def measured(self, *, energy_j: float | None = None, cost_usd: float | None = None) -> Measured:
+        """Return the summary of what was added so far, with what it took; of nothing, it is zeros."""
         counts, requests = self._counts, sum(self._counts.values())
         duration_s = self._last_s - self._first_s if requests else 0.0
         per_s = 1 / duration_s if duration_s else 0.0
@@ -164,7 +170,15 @@ class Tally:
             goodput_rps=self._good * per_s,
             slo_attainment=self._good / requests if requests else 0.0,
             cache_hit_ratio=self._cached_tokens / self._prompt_tokens if self._prompt_tokens else 0.0,
+            energy_j=energy_j,
+            energy_per_token_j=self._each(energy_j),
+            cost_usd=cost_usd,
+            usd_per_million_tokens=self._each(cost_usd, of=1e6),
         )
+
+    def _each(self, spent: float | None, *, of: float = 1.0) -> float | None:
+        """Divide what was spent among so many output tokens; None where there is nothing to divide."""
+        return None if spent is None or not self._output_tokens else spent / self._output_tokens * of
 
 
 def measure(outcomes: Iterable[Outcome], slo: Slo) -> Measured:

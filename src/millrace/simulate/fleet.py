@@ -31,6 +31,7 @@ def servers(
             ahead=group.ahead,
             ranks=group.expert_parallel,
             cold_start_s=_cold_start_s(group, cold_start_s, load_bytes_per_s),
+            idle_w=group.idle_w,
         )
         for name, group in members(groups)
     ]

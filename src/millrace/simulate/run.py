@@ -16,6 +16,7 @@ from millrace.core.cost import ENDLESS
 from millrace.core.event import Action, Event
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
+from millrace.simulate.bill import MeteredServer, bill
 from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
 from millrace.simulate.lockstep import Lockstep
@@ -52,6 +53,7 @@ def simulate(
     progress: Callable[[Outcome], None] | None = None,
     runs: Watch | None = None,
     leaping: bool = True,
+    metered: bool = False,
     keep_outcomes: bool = True,
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
@@ -59,6 +61,7 @@ def simulate(
     `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome,
     `runs` each run of steps of an engine. Jobs may come from a generator; without `keep_outcomes`, memory
     grows by 24 bytes per request only.
+    Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
     iteration is stepped through: slower by far, and the oracle that the leaps are held to.
     """
@@ -67,7 +70,8 @@ def simulate(
     outcomes: list[Outcome] = []
     # Engines that share a machine change each other's pace at every step, so no two steps are alike.
     shared = surroundings is not None and bool(surroundings.slowdowns)
-    engines = [_engine(spec, batching, leaping=leaping, longest=1 if shared else ENDLESS) for spec in fleet]
+    longest = 1 if shared else ENDLESS
+    engines = [_engine(spec, batching, leaping, longest, metered=metered) for spec in fleet]
     world = World(
         controller,
         [Observed(engine, runs) for engine in engines] if runs else engines,
@@ -78,8 +82,9 @@ def simulate(
     )
     with _rare_collections():
         world.run(jobs)
+    spent = bill(engines, world.presence, world.ended_s)
     return Simulation(
-        measured=tally.measured(),
+        measured=tally.measured(energy_j=spent.energy_j, cost_usd=spent.cost_usd),
         simulated_s=world.ended_s,
         wall_s=time.perf_counter() - began_s,
         kept=outcomes if keep_outcomes else None,
@@ -110,10 +115,12 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*usual)
 
 
-def _engine(spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool, longest: int) -> Engine:
+def _engine(
+    spec: ServerSpec, batching: BatchingPolicy, leaping: bool, longest: int, *, metered: bool
+) -> Engine:
     if spec.ranks > 1:
         return Lockstep(spec, batching)
-    return Server(spec, batching, leaping=leaping, longest=longest)
+    return (MeteredServer if metered else Server)(spec, batching, leaping=leaping, longest=longest)
 
 
 def _writer(controller: Controller, log: Callable[[bytes], object]) -> Watcher:

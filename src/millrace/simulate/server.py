@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from millrace.core.batch import BatchingPolicy
-from millrace.core.cost import ENDLESS, CostModel, line_of
+from millrace.core.cost import ENDLESS, CostModel, StepShape, line_of
 from millrace.core.replica import Limits, ReplicaSpec, Report
 from millrace.replica.executor import Run, Step, StepResult
 from millrace.replica.progress import Progress
@@ -24,7 +24,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     An engine that schedules `ahead` decides on a step when the one before it begins (vLLM's asynchronous
     scheduling), so whoever arrives during a step waits for the end of the next one too. An engine of
     several `ranks` shares a model's experts among them, and its cost is a `SharedCost`. Once started, it
-    is ready after `cold_start_s`.
+    is ready after `cold_start_s`. `idle_w` is what all its devices draw with nothing to do; None is unknown.
     """
 
     id: str
@@ -33,6 +33,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     ahead: bool = False
     ranks: int = 1
     cold_start_s: float = 0.0
+    idle_w: float | None = None
 
 
 class Engine(Protocol):
@@ -198,6 +199,11 @@ class Server:
 
     def _decide(self) -> Run | Step | None:
         return self.replica.begin() if self.leaping else self.replica.plan()
+
+    def under_way(self) -> tuple[StepShape, int, float]:
+        """Return the first step of the run under way, how many like it there are, and their seconds."""
+        assert self._run is not None
+        return self._run.shape, self._count, self.end_s - self._start_s
 
     def _let_in(self) -> bool:
         """Show the replica those who arrived during the last step; say whether there are any."""

@@ -28,6 +28,7 @@ from millrace.simulate.agenda import Agenda
 from millrace.simulate.faults import Fault, late_joiners
 from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
+from millrace.simulate.presence import Presence
 from millrace.simulate.server import Engine
 from millrace.simulate.surroundings import Surroundings
 
@@ -71,6 +72,7 @@ class World:
         self._slowdowns = self.surroundings.slowdowns
         self._away: dict[str, Phase] = {}  # replicas that are not simply ready
         self._ready_s: dict[str, float] = {}
+        self.presence = Presence(self.servers)
         for fault in self.surroundings.faults:
             if fault.replica not in self.servers:
                 raise unknown("replica", fault.replica, self.servers)
@@ -78,6 +80,8 @@ class World:
     def run(self, jobs: Iterable[Job]) -> None:
         """Play the jobs, in the order of their times, until the last request has ended."""
         self._away = dict.fromkeys(late_joiners(self.surroundings.faults), "gone")
+        for replica in self._away:
+            self.presence.leave(replica, 0.0)
         for server in self.servers.values():
             self._tell(Reported(self.now_s, server.id, self._phase(server), server.spec))
         for fault in self.surroundings.faults:
@@ -246,6 +250,7 @@ class World:
         self._away[server.id] = phase
         if phase == "ready":
             del self._away[server.id]
+        (self.presence.leave if phase == "gone" else self.presence.come)(server.id, self.now_s)
         if not self.surroundings.scrape_s:
             self._hear(self._reported, (server.id, phase, None))
 

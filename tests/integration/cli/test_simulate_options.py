@@ -219,3 +219,20 @@ def test_what_does_not_go_together_is_one_clear_line(
     assert (said.code, said.out) == (2, "")
     assert hint in said.err
     assert len(said.err.strip().splitlines()) == 1
+
+
+def test_dollars_are_always_told_and_joules_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = say(capsys, *TWO, "--json")
+    assert plain.policy["cost_usd"] > 0
+    assert plain.policy["energy_j"] is None
+    metered = say(capsys, *TWO, "--energy", "--json")
+    assert metered.policy["energy_per_token_j"] > 0
+    assert "estimated" in json.loads(metered.out)["energy_sources"]["llama-3-8b on a100-80g"]
+    table = say(capsys, *TWO, "--energy", "-q")
+    assert "modelled" in table.out
+
+
+def test_a_calibration_without_power_draws_what_the_data_sheet_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert say(capsys, *TWO, "--calibration", "demo-cpu", "--energy", "--json").policy["energy_j"] > 0

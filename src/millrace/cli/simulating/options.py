@@ -183,6 +183,14 @@ Slowdowns = Annotated[
     ),
 ]
 
+Energy = Annotated[
+    bool,
+    typer.Option(
+        "--energy",
+        help="Add up the joules of all steps and of waiting, which takes up to twice as long.",
+        rich_help_panel=STUDY,
+    ),
+]
 Find = Annotated[
     Literal["capacity"] | None,
     typer.Option(help="Search the highest rate at which enough requests meet --slo.", rich_help_panel=STUDY),

@@ -9,7 +9,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from millrace.core.cost import Linear, Profiled, Roofline
+from millrace.core.cost import CostModel, Linear, Profiled, Roofline
+from millrace.core.cost.energy import UNKNOWN, Metered, energy_source
 from millrace.core.cost.operators import graph_sizes
 from millrace.core.cost.roofline import HOST_S
 from millrace.core.fleet_spec import FleetGroup
@@ -80,6 +81,11 @@ def price_of(group: FleetGroup, *, calibration: str | None, profiles: Sequence[P
     if calibration is not None or shipped in calibrations():
         return _calibrated(calibration or shipped)
     return Price(cost=group.roofline, quality="uncalibrated roofline", source="data sheets")
+
+
+def powered(cost: CostModel, sheet: Roofline) -> CostModel:
+    """Return what also knows its power, by the data sheet if it knows none itself."""
+    return Metered(cost, sheet) if energy_source(cost) == UNKNOWN else cost
 
 
 def _profile(text: str) -> Profile:

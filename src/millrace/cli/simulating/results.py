@@ -19,6 +19,7 @@ SCHEMA = "millrace.simulation/1"
 LATENCIES = [f"{metric} {point}" for metric in ("TTFT", "TPOT", "E2E") for point in ("p50", "p99")]
 COLUMNS = ["requests", "completed", *LATENCIES, "tokens/s", "cache hit", "SLO met", "ran in"]
 _GAP = 2
+_KWH_J = 3.6e6
 
 
 class Versus(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ def report(every: Sequence[Ran], scenario: Scenario) -> dict[str, Any]:
         "slo": scenario.objectives,
         "cost_models": {name: price.expected_error for name, price in scenario.priced().items()},
         "prices": prices(scenario),
+        "energy_sources": scenario.energy_sources,
         "settings": scenario.settings,
         "policies": [
             {**_policy(ran, _repeats(every, ran)), "models": by_model(ran)} for ran in every if ran.is_main
@@ -76,6 +78,10 @@ def tables(every: Sequence[Ran]) -> Iterator[Table]:
     """One row per policy; then what was asked for beside."""
     main = [ran for ran in every if ran.is_main]
     yield _table("policy", "times in seconds", [(r.task.policy, r.found) for r in main])
+    if any(
+        known is not None for r in main for known in (r.found.measured.cost_usd, r.found.measured.energy_j)
+    ):
+        yield _bills(main)
     apart: list[tuple[str, Simulation | Measured]]
     apart = [(f"{r.task.policy}, {model}", got) for r in main for model, got in by_model(r).items()]
     if apart:
@@ -144,6 +150,19 @@ def laid_out(lines: Sequence[Sequence[str]], width: int) -> Sequence[Sequence[st
     turned = list(zip(*lines, strict=True))
     needed = sum(max(map(len, column)) + _GAP for column in turned) - _GAP
     return lines if needed <= width else turned
+
+
+def _bills(main: Sequence[Ran]) -> Table:
+    caption = "modelled; for the fleet, and for output tokens"
+    shown = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for column in ("spent", "dollars", "a million tokens", "kWh", "J/token"):
+        shown.add_column(column, justify="left" if column == "spent" else "right")
+    for ran in main:
+        got = ran.found.measured
+        kwh = None if got.energy_j is None else got.energy_j / _KWH_J
+        figures = (got.cost_usd, got.usd_per_million_tokens, kwh, got.energy_per_token_j)
+        shown.add_row(ran.task.policy, *("-" if value is None else f"{value:,.3f}" for value in figures))
+    return shown
 
 
 def _differences(against: Sequence[Versus]) -> Table:

@@ -14,11 +14,12 @@ from msgspec import Struct
 from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.simulating import models as naming
 from millrace.cli.simulating.meanwhile import surroundings_of
-from millrace.cli.simulating.pricing import Price, parse_profiles, price_of
+from millrace.cli.simulating.pricing import Price, parse_profiles, powered, price_of
 from millrace.cli.simulating.talks import talks_of
 from millrace.control import Controller, ControlSettings
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel
+from millrace.core.cost.energy import energy_source
 from millrace.core.cost.scaled import Scaled
 from millrace.core.fleet_spec import FleetGroup, bytes_per_s, members, parse_fleet
 from millrace.core.outcome import Outcome
@@ -57,6 +58,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     scrape: str | None = None
     network: str | None = None
     slowdowns: str | None = None
+    energy: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
@@ -150,7 +152,9 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         """Return the fleet, each step priced at `step_scale` times the cost model's price."""
 
         def cost(group: FleetGroup) -> CostModel:
-            exact = self.prices[self.groups.index(group)].cost
+            exact: CostModel = self.prices[self.groups.index(group)].cost
+            if self.energy:
+                exact = powered(exact, group.roofline)
             return exact if step_scale == 1 else Scaled(exact, step_scale)
 
         start_s = read("--cold-start", duration_s, self.cold_start)
@@ -162,6 +166,14 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return {
             f"{group.model.name} on {group.device.name}": price
             for group, price in zip(self.groups, self.prices, strict=True)
+        }
+
+    @property
+    def energy_sources(self) -> dict[str, str]:
+        """Where joules come from, by `MODEL on DEVICE`; empty if nobody asked for them."""
+        return {
+            f"{group.model.name} on {group.device.name}": energy_source(powered(price.cost, group.roofline))
+            for group, price in (zip(self.groups, self.prices, strict=True) if self.energy else ())
         }
 
     def controller(self, routing: str) -> Controller:
@@ -205,6 +217,7 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
             log=files.enter_context(task.log.open("wb")).write if task.log else None,
             progress=progress,
             runs=lanes.tell if lanes else None,
+            metered=scenario.energy,
         )
 
 

@@ -1,0 +1,80 @@
+"""What a fleet costs while it is there: dollars for its hours, joules for its steps and for waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isnan
+
+from msgspec import Struct
+
+from millrace.core.batch import BatchingPolicy
+from millrace.core.cost import ENDLESS
+from millrace.core.cost.energy import run_j
+from millrace.replica.progress import Progress
+from millrace.simulate.presence import Presence
+from millrace.simulate.server import Engine, Server, ServerSpec
+
+HOUR_S = 3600.0
+
+
+class Bill(Struct, frozen=True, kw_only=True):
+    """Joules and dollars of a whole fleet; None where one of its replicas' is not known."""
+
+    energy_j: float | None
+    cost_usd: float | None
+
+
+class MeteredServer(Server):
+    """A server that adds up what its steps draw. What a failure cuts off counts as waiting."""
+
+    def __init__(
+        self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True, longest: int = ENDLESS
+    ) -> None:
+        super().__init__(spec, batching, leaping=leaping, longest=longest)
+        self.idle_w = spec.idle_w
+        self.drawn_j = 0.0
+        self.active_s = 0.0
+        self._slowdown = 1.0
+
+    def start(self, now_s: float, slowdown: float = 1.0) -> bool:
+        """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
+        self._slowdown = slowdown
+        return super().start(now_s, slowdown)
+
+    def finish(self) -> Progress:
+        """End the run under way, and add what it drew: its price does not grow with who else is busy."""
+        shape, count, seconds = self.under_way()
+        self.drawn_j += run_j(self.cost, shape, count)
+        self.active_s += seconds / self._slowdown
+        return super().finish()
+
+    def energy_j(self, there_s: float) -> float | None:
+        """Return the joules of all steps, and of waiting for the rest of the time it is there."""
+        if self.idle_w is None or isnan(self.drawn_j):
+            return None
+        return self.drawn_j + self.idle_w * max(0.0, there_s - self.active_s)
+
+
+def bill(engines: Sequence[Engine], presence: Presence, end_s: float) -> Bill:
+    """Add up what these engines cost until `end_s`; joules are known only of metered ones."""
+    there_s = {engine.id: presence.seconds(engine.id, end_s) for engine in engines}
+    return Bill(
+        energy_j=_sum(
+            engine.energy_j(there_s[engine.id]) if isinstance(engine, MeteredServer) else None
+            for engine in engines
+        ),
+        cost_usd=_sum(
+            None if (price := engine.spec.price_per_h) is None else price * there_s[engine.id] / HOUR_S
+            for engine in engines
+        ),
+    )
+
+
+def _sum(parts: Iterable[float | None]) -> float | None:
+    """Add up; what lacks a part is not known."""
+    total = 0.0
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
