@@ -71,6 +71,7 @@ def _features(shape: StepShape) -> tuple[int, ...]:
         shape.prefills,
         shape.prefill_attended_tokens,
         shape.emits,
+        shape.tokens > 1,
     )
 
 

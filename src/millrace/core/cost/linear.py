@@ -27,7 +27,8 @@ class Linear(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     """Prices a step as a sum: seconds for the step, and for each of the things it has to do.
 
     `per_context_s` is for a token of KV cache that a decode reads, `per_attended_s` for a pair of prompt
-    tokens. `power_w` is drawn while a step runs; None is unknown.
+    tokens, `batch_s` for a step of more than one token: a matrix times a vector is quicker than the first
+    token of a product of two matrices. `power_w` is drawn while a step runs; None is unknown.
     """
 
     base_s: float
@@ -37,6 +38,7 @@ class Linear(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
     per_prefill_s: float = 0.0
     per_attended_s: float = 0.0
     per_emit_s: float = 0.0
+    batch_s: float = 0.0
     power_w: float | None = None
     error: FitError | None = None
     source: str | None = None
@@ -54,6 +56,7 @@ class Linear(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
             + shape.prefills * self.per_prefill_s
             + shape.prefill_attended_tokens * self.per_attended_s
             + shape.emits * self.per_emit_s
+            + (tokens > 1) * self.batch_s
         )
 
     def step_j(self, shape: StepShape) -> float:

@@ -16,6 +16,7 @@ LINEAR = Linear(
     per_prefill_s=1e-7,
     per_attended_s=1e-8,
     per_emit_s=1e-9,
+    batch_s=2e-3,
     power_w=40,
     error=FitError(mean=0.031, p95=0.08, fitted=400, held_out=100),
     source="two cores",
@@ -24,9 +25,13 @@ LINEAR = Linear(
 
 def test_a_step_costs_the_sum_of_what_it_does() -> None:
     shape = StepShape(2, 300, 1, 50, 1275, 3)
-    seconds = 1e-3 + 52e-4 + 2e-5 + 300e-6 + 1e-7 + 1275e-8 + 3e-9
+    seconds = 1e-3 + 52e-4 + 2e-5 + 300e-6 + 1e-7 + 1275e-8 + 3e-9 + 2e-3
     assert LINEAR.step_s(shape) == pytest.approx(seconds)
     assert LINEAR.step_j(shape) == pytest.approx(40 * seconds)
+
+
+def test_a_single_token_is_no_batch() -> None:
+    assert LINEAR.step_s(StepShape(1, 300, emits=1)) == pytest.approx(1e-3 + 1e-4 + 1e-5 + 300e-6 + 1e-9)
 
 
 def test_an_empty_step_costs_nothing_at_all() -> None:
