@@ -53,14 +53,14 @@ class BatchView(Protocol):
         """Tokens to compute if the sequence were admitted now: its length less what the cache holds."""
 
 
-class Grant(Struct, frozen=True):
+class Grant(Struct, frozen=True, gc=False):
     """Compute up to `tokens` tokens of this sequence in the coming step; a waiting one is admitted by it."""
 
     id: str
     tokens: int
 
 
-class Plan(Struct, frozen=True):
+class Plan(Struct, frozen=True, gc=False):
     """What the coming step computes: one token for each of the `decodes` decodes that were admitted first,
     and the grants, most important first. A grant may also be for one of the other decodes.
     """

@@ -54,7 +54,8 @@ class Batch:
     def missing_tokens(self, sequence: SequenceView) -> int:
         """Tokens the sequence would compute if it were admitted now."""
         waiting = self.known[sequence.id]
-        return waiting.length - self.pool.matched(self._reusable(waiting)) * self.block_tokens
+        length = waiting.prompt_tokens + waiting.sampled
+        return length - self._hits(waiting, length) * self.block_tokens if waiting.blocks else length
 
     def enqueue(self, sequence: Sequence) -> None:
         """Let a new sequence wait behind all others."""
@@ -73,7 +74,9 @@ class Batch:
 
     def complete(self, sequence: Sequence) -> None:
         """Take out a running sequence that has all its tokens, and free its blocks."""
-        self.forget(sequence)
+        del self.known[sequence.id], self.running[sequence]
+        if sequence.pace is None:
+            self.prefilling.pop(sequence, None)
         self.release(sequence)
 
     def admit(self, sequence: Sequence) -> bool:
@@ -84,9 +87,9 @@ class Batch:
             raise ValueError(
                 f"batching admitted {sequence.id!r} beyond the {self.sequences} sequences allowed"
             )
-        reusable = self._reusable(sequence)
-        hits = self.pool.matched(reusable)
-        table = self.pool.acquire(reusable[:hits], -(-sequence.length // self.block_tokens))
+        length = sequence.prompt_tokens + sequence.sampled
+        hits = self._hits(sequence, length) if sequence.blocks else 0
+        table = self.pool.acquire(sequence.blocks[:hits] if hits else (), -(-length // self.block_tokens))
         if table is None:
             self._stuck_at = self.pool.eased
             return False
@@ -124,9 +127,8 @@ class Batch:
 
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""
-        full = min(sequence.computed // self.block_tokens, len(sequence.blocks))
-        for i in range(sequence.published, full):
-            self.pool.publish(sequence.table[i], sequence.blocks[i])
+        done, full = sequence.published, min(sequence.computed // self.block_tokens, len(sequence.blocks))
+        self.pool.publish_all(sequence.table[done:full], sequence.blocks[done:full])
         sequence.published = full
 
     def release(self, sequence: Sequence) -> None:
@@ -146,13 +148,16 @@ class Batch:
         self.queue.appendleft(sequence)
         self.queued_tokens += sequence.length
 
-    def _reusable(self, sequence: Sequence) -> list[int]:
+    def _hits(self, sequence: Sequence, length: int) -> int:
         # The last token is always computed: its logits are what the next one is sampled from.
-        return sequence.blocks[: (sequence.length - 1) // self.block_tokens]
+        return self.pool.matched(sequence.blocks[: (length - 1) // self.block_tokens])
 
     def _dequeue(self, sequence: Sequence) -> None:
-        self.queue.remove(sequence)
-        self.queued_tokens -= sequence.length
+        if self.queue[0] is sequence:
+            self.queue.popleft()
+        else:
+            self.queue.remove(sequence)
+        self.queued_tokens -= sequence.prompt_tokens + sequence.sampled
 
     def _count_hits(self, sequence: Sequence) -> None:
         sequence.cached_tokens = sequence.base

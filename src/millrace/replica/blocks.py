@@ -57,6 +57,9 @@ class BlockPool:
 
         Its first blocks are those that hold `hashes`, all of which must be here.
         """
+        if not hashes:
+            table: list[int] = []
+            return table if self.grow(table, blocks) else None
         table = [self._holder[name] for name in hashes]
         woken = sum(block in self._idle for block in table)
         if blocks - len(table) + woken > self.free:
@@ -69,20 +72,32 @@ class BlockPool:
 
     def grow(self, table: list[int], blocks: int) -> bool:
         """Append that many blocks to the table, or none and return False if fewer are free."""
-        if blocks > self.free:
-            return False
-        self._extend(table, blocks)
+        blank = self._blank
+        if blocks > len(blank):
+            if blocks > len(blank) + len(self._idle):
+                return False
+            self._extend(table, blocks)
+        elif blocks:
+            table += blank[-blocks:]
+            del blank[-blocks:]
         return True
 
     def publish(self, block: int, content: int) -> None:
         """Make a computed block findable by the hash of its content, unless another one already is."""
-        if not self.caching or content in self._holder:
+        self.publish_all((block,), (content,))
+
+    def publish_all(self, blocks: Iterable[int], contents: Iterable[int]) -> None:
+        """Publish each block with its content."""
+        if not self.caching:
             return
-        assert block not in self._content, "a block has one content"
-        self._references[block] = 1
-        self._holder[content] = block
-        self._content[block] = content
-        self.eased += 1
+        holder, content_of, references = self._holder, self._content, self._references
+        for block, content in zip(blocks, contents, strict=True):
+            if content not in holder:
+                assert block not in content_of, "a block has one content"
+                references[block] = 1
+                holder[content] = block
+                content_of[block] = content
+                self.eased += 1
 
     def release(self, table: list[int], *, named: int | None = None) -> None:
         """Let go of every block of the table and empty it; its tail will be forgotten before its head.
@@ -90,8 +105,8 @@ class BlockPool:
         Only the first `named` blocks, or any if it is not said, may have content.
         """
         tail = len(table) if named is None else named
-        self._blank.extend(reversed(table[tail:]))
-        for block in reversed(table[:tail]):
+        self._blank += table[: tail - 1 if tail else None : -1]
+        for block in reversed(table[:tail]) if tail else ():
             if block not in self._content:
                 self._blank.append(block)
             elif self._references[block] > 1:
@@ -119,9 +134,8 @@ class BlockPool:
         if taken:
             table += blank[: -taken - 1 : -1]
             del blank[-taken:]
-        table += [self._forget() for _ in range(blocks - taken)]
-
-    def _forget(self) -> int:
-        block, _ = self._idle.popitem(last=False)
-        del self._holder[self._content.pop(block)]
-        return block
+        idle, holder, content_of = self._idle, self._holder, self._content
+        for _ in range(blocks - taken):
+            block, _ = idle.popitem(last=False)
+            del holder[content_of.pop(block)]
+            table.append(block)

@@ -59,7 +59,10 @@ class Decodes(Pace):
         self.members[sequence] = end
         heappush(self._ends, end)
         self.context_tokens += computed
-        self._count(computed, 1)
+        place = (iteration - computed) % self.block_tokens
+        self._due[place] += 1
+        self._due[place + self.block_tokens] += 1
+        self._lengths = None
         sequence.base = computed - iteration
         sequence.pace = self
         if sequence.published < len(sequence.blocks):
@@ -100,8 +103,11 @@ class Decodes(Pace):
 
     def blocks(self, count: int) -> int:
         """Blocks that so many iterations fill or begin to fill, beyond those held now but for the spare."""
-        whole, part = divmod(count, self.block_tokens)
-        at = self.iteration % self.block_tokens
+        size = self.block_tokens
+        at = self.iteration % size
+        if count <= size:
+            return sum(self._due[at : at + count])
+        whole, part = divmod(count, size)
         return whole * len(self.members) + sum(self._due[at : at + part])
 
     def until_end(self) -> int:
@@ -111,6 +117,7 @@ class Decodes(Pace):
     def fitting(self, count: int, free_blocks: int) -> int:
         """Return the most iterations, up to `count`, for which the blocks suffice; the first has its own."""
         room = free_blocks + self.spare
+        # First by a bound that is nearly always enough.
         if (count // self.block_tokens + 1) * len(self.members) <= room or self.blocks(count) <= room:
             return count
         low, high = 1, count
@@ -133,14 +140,19 @@ class Decodes(Pace):
         """Let all but the paused ones compute so many tokens each, taking the blocks they need."""
         for sequence in paused:
             self._part(sequence)
-        lacking = self.blocks(count) - self.spare
-        self.spare = 0
+        size, iteration = self.block_tokens, self.iteration
+        if count < size:  # `blocks`, inlined: every run comes by here
+            at = iteration % size
+            lacking = sum(self._due[at : at + count]) - self.spare
+        else:
+            lacking = self.blocks(count) - self.spare
         if lacking > 0:
-            self.take(pool, lacking)
+            took = pool.grow(self.stock, lacking)
+            assert took, "a run of iterations ends before the KV cache is full"
             lacking = 0
         self.spare = -lacking
         self.context_tokens += count * len(self.members)
-        self.iteration += count
+        self.iteration = iteration + count
         for sequence in paused:
             self.join(sequence)
 
@@ -155,9 +167,7 @@ class Decodes(Pace):
         return done
 
     def lengths(self) -> tuple[int, int]:
-        """The most and the least that one of them has computed; 0 if there are none."""
-        if not self.members:
-            return 0, 0
+        """The most and the least that one of them has computed."""
         if self._lengths is None:
             bases = [sequence.base for sequence in self.members]
             self._lengths = max(bases), min(bases)
@@ -167,21 +177,19 @@ class Decodes(Pace):
     def _part(self, sequence: Sequence) -> None:
         computed = sequence.base + self.iteration
         self.members.pop(sequence)[2] = None
-        self.naming.pop(sequence, None)
+        if self.naming:
+            self.naming.pop(sequence, None)
         ends = self._ends
         while ends and ends[0][2] is None:
             heappop(ends)
         self.context_tokens -= computed
-        self._count(computed, -1)
+        place = (self.iteration - computed) % self.block_tokens
+        self._due[place] -= 1
+        self._due[place + self.block_tokens] -= 1
+        self._lengths = None
         sequence.base = computed
         sequence.sampled = computed - sequence.prompt_tokens + 1
         sequence.pace = None
-
-    def _count(self, computed: int, change: int) -> None:
-        place = (self.iteration - computed) % self.block_tokens
-        self._due[place] += change
-        self._due[place + self.block_tokens] += change
-        self._lengths = None
 
 
 def _rank(sequence: Sequence) -> int:

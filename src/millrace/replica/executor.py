@@ -11,7 +11,7 @@ from millrace.core.cost import StepShape
 from millrace.replica.sequence import Sequence
 
 
-class Chunk(Struct, frozen=True, eq=False):
+class Chunk(Struct, frozen=True, eq=False, gc=False):
     """Compute tokens [start, start + tokens) of a sequence; if it `emits`, sample its next token."""
 
     sequence: Sequence
@@ -27,7 +27,7 @@ class Step(Struct, frozen=True, eq=False):
     shape: StepShape
 
 
-class Run(Struct, eq=False):
+class Run(Struct, eq=False, gc=False):
     """Like iterations, not told apart by sequence: what one of them is, by its shape and its prefills.
 
     Of those that decode in lockstep, `decodes` go on and `paused` do not.

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as Many
 
-from millrace.core.batch import Grant, Plan
+from msgspec.structs import replace
+
+from millrace.core.batch import Plan
 from millrace.core.cost import StepShape
 from millrace.replica.batch import Batch
 from millrace.replica.executor import Chunk, Run
 from millrace.replica.sequence import Sequence
 
 
-def form(plan: Plan, batch: Batch, *, lengths: bool) -> Run | None:
+def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
     """Admit the waiting sequences among the grants while the KV cache has room; None if nothing is to do.
 
     With `lengths`, the shape says how long the longest and the shortest decode are. Raises ValueError for a
@@ -24,9 +26,12 @@ def form(plan: Plan, batch: Batch, *, lengths: bool) -> Run | None:
         return _mixed(plan, batch, lengths)
     if not count:
         return None
-    _check_tokens(count, batch)
-    longest, shortest = decodes.lengths() if lengths else (0, 0)
-    return Run(StepShape(count, decodes.context_tokens, 0, 0, 0, count, longest, shortest), count)
+    if count > batch.step_tokens:
+        raise _too_many(count, batch)
+    if lengths:
+        longest, shortest = decodes.lengths()
+        return Run(StepShape(count, decodes.context_tokens, 0, 0, 0, count, longest, shortest), count)
+    return Run(StepShape(count, decodes.context_tokens, 0, 0, 0, count), count)
 
 
 def chunks_of(run: Run, batch: Batch) -> tuple[Chunk, ...]:
@@ -54,29 +59,34 @@ def _mixed(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
         if sequence.pace:
             picked.append(sequence)
         elif sequence.table or batch.admit(sequence):
-            prefills.append(_chunk(sequence, grant))
+            start = sequence.base
+            missing = sequence.prompt_tokens + sequence.sampled - start
+            tokens = min(grant.tokens, missing)
+            if tokens < 1:
+                raise ValueError(f"batching granted {grant.tokens} tokens to {grant.id!r}: grant at least 1")
+            prefills.append(Chunk(sequence, start, tokens, tokens == missing))
     going = plan.decodes + len(picked)
-    paused = _paused(plan.decodes, picked, batch) if going else []
     if not going and not prefills:
         return None
-    shape = _shape(going, paused, prefills, batch, lengths)
-    _check_tokens(shape.decodes + shape.prefill_tokens, batch)
+    paused: Many[Sequence] = ()
+    context = 0
+    if going:
+        context = batch.decodes.context_tokens
+        if picked or going != len(batch.decodes.members):
+            paused = _paused(plan.decodes, picked, batch)
+            context -= sum(sequence.computed for sequence in paused)
+    shape = _shape(going, context, prefills)
+    if shape.decodes + shape.prefill_tokens > batch.step_tokens:
+        raise _too_many(shape.tokens, batch)
+    if lengths:
+        longest, shortest = _lengths(going, paused, prefills, batch)
+        shape = replace(shape, decode_longest_tokens=longest, decode_shortest_tokens=shortest)
     return Run(shape, going, prefills, paused)
-
-
-def _chunk(sequence: Sequence, grant: Grant) -> Chunk:
-    missing = sequence.prompt_tokens + sequence.sampled - sequence.base
-    tokens = min(grant.tokens, missing)
-    if tokens < 1:
-        raise ValueError(f"batching granted {grant.tokens} tokens to {grant.id!r}: grant at least 1")
-    return Chunk(sequence, sequence.base, tokens, tokens == missing)
 
 
 def _paused(first: int, picked: Many[Sequence], batch: Batch) -> Many[Sequence]:
     """The decodes that do not go on when only the first so many do, and those that were picked."""
     count = len(batch.decodes.members)
-    if not picked and first == count:
-        return ()
     if first > count:
         raise ValueError(f"batching let {first} decodes go on, but there are {count}")
     members = [sequence for sequence in batch.running if sequence.pace]
@@ -86,40 +96,35 @@ def _paused(first: int, picked: Many[Sequence], batch: Batch) -> Many[Sequence]:
     return [sequence for sequence in members if sequence not in going]
 
 
-def _shape(
-    going: int, paused: Many[Sequence], prefills: Many[Chunk], batch: Batch, lengths: bool
-) -> StepShape:
+def _shape(decodes: int, context: int, prefills: Many[Chunk]) -> StepShape:
     """Count what a step does. Who computes again a single token after all others decodes, too."""
-    decodes, context = going, 0
-    if going:
-        context = batch.decodes.context_tokens - sum(sequence.computed for sequence in paused)
-    prefilled = attended = emits = 0
-    again: list[Chunk] = []
+    count = prefilled = attended = emits = 0
     for chunk in prefills:
         start, tokens = chunk.start, chunk.tokens
-        if tokens == 1 and chunk.emits and chunk.sequence.sampled:
-            again.append(chunk)
+        if tokens == 1 and _again(chunk):
             decodes += 1
             context += start
             continue
+        count += 1
         prefilled += tokens
         attended += tokens * start + tokens * (tokens + 1) // 2
         emits += chunk.emits
-    longest, shortest = _lengths(going, paused, again, batch) if lengths else (0, 0)
-    count = len(prefills) - len(again)
-    return StepShape(decodes, context, count, prefilled, attended, emits + decodes, longest, shortest)
+    return StepShape(decodes, context, count, prefilled, attended, emits + decodes)
 
 
-def _lengths(going: int, paused: Many[Sequence], again: Many[Chunk], batch: Batch) -> tuple[int, int]:
+def _again(chunk: Chunk) -> bool:
+    return chunk.emits and chunk.tokens == 1 and chunk.sequence.sampled > 0
+
+
+def _lengths(going: int, paused: Many[Sequence], prefills: Many[Chunk], batch: Batch) -> tuple[int, int]:
     """The most and the least cached tokens of one decode; 0 if there is none."""
-    if going and not paused and not again:
+    lengths = [chunk.start for chunk in prefills if _again(chunk)]
+    if going and not paused and not lengths:
         return batch.decodes.lengths()
-    lengths = [chunk.start for chunk in again]
     if going:
         lengths += [sequence.computed for sequence in batch.decodes.members if sequence not in paused]
     return (max(lengths), min(lengths)) if lengths else (0, 0)
 
 
-def _check_tokens(tokens: int, batch: Batch) -> None:
-    if tokens > batch.step_tokens:
-        raise ValueError(f"batching granted {tokens} tokens; step_tokens allows {batch.step_tokens}")
+def _too_many(tokens: int, batch: Batch) -> ValueError:
+    return ValueError(f"batching granted {tokens} tokens; step_tokens allows {batch.step_tokens}")

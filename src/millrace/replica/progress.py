@@ -24,6 +24,9 @@ class Progress(Struct, frozen=True, eq=False):
     ended: Many[End] = ()
 
 
+NOTHING = Progress()
+
+
 class Stepped(Progress, frozen=True, eq=False, kw_only=True):
     """The progress of one iteration: the seconds it took, and everybody who got a token."""
 

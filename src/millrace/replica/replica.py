@@ -14,7 +14,7 @@ from millrace.replica.batch import Batch
 from millrace.replica.executor import Chunk, Executor, Run, Step, StepResult
 from millrace.replica.forming import chunks_of, form
 from millrace.replica.lasting import iterations
-from millrace.replica.progress import End, Progress, Stepped
+from millrace.replica.progress import NOTHING, End, Progress, Stepped
 from millrace.replica.sequence import Sequence
 
 
@@ -34,6 +34,8 @@ class Replica:
         self.limits = limits
         self.batching = batching
         self.batch = Batch(_checked(limits))
+        # The last token is sampled but never fed back, so it needs no KV.
+        self._capacity = min(limits.context_tokens, limits.kv_blocks * limits.block_tokens + 1)
         self._lengths = lengths
         self._steady: bool = getattr(batching, "steady", False)
         self._run: Run | None = None
@@ -84,15 +86,14 @@ class Replica:
         """Raise ValueError for a sequence that can never complete here, or whose id is taken."""
         if sequence.id in self.batch.known:
             raise ValueError(f"id {sequence.id!r} is already running or waiting: choose another")
-        if sequence.prompt_tokens < 1 or sequence.max_tokens < 1:
+        prompt_tokens, max_tokens = sequence.prompt_tokens, sequence.max_tokens
+        if prompt_tokens < 1 or max_tokens < 1:
             raise ValueError("prompt_tokens and max_tokens must be at least 1")
-        total = sequence.prompt_tokens + sequence.max_tokens
-        # The last token is sampled but never fed back, so it needs no KV.
-        capacity = min(self.limits.context_tokens, self.limits.kv_blocks * self.limits.block_tokens + 1)
-        if total > capacity:
+        if prompt_tokens + max_tokens > self._capacity:
             raise ValueError(
-                f"{sequence.prompt_tokens} prompt_tokens + {sequence.max_tokens} max_tokens = {total} "
-                f"exceed the {capacity} one sequence may have here: shorten the prompt or lower max_tokens"
+                f"{prompt_tokens} prompt_tokens + {max_tokens} max_tokens = {prompt_tokens + max_tokens} "
+                f"exceed the {self._capacity} one sequence may have here: shorten the prompt or lower "
+                "max_tokens"
             )
 
     def abort(self, id: str) -> bool:
@@ -117,11 +118,13 @@ class Replica:
         """Decide the next iterations and take the blocks of the first; None if there is nothing to run."""
         assert self._run is None, "one step at a time: commit the last one first"
         batch, decide = self.batch, self.batching.plan
-        batch.make_room()
-        run = form(decide(batch), batch, lengths=self._lengths)
+        decodes = batch.decodes
+        if batch.preempting or decodes.lacking():
+            batch.make_room()
+        run = form(decide(batch), batch, self._lengths)
         if run is None and batch.running:
             # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
-            run = form(decide(batch), batch, lengths=self._lengths)
+            run = form(decide(batch), batch, self._lengths)
         self._run = run
         return run
 
@@ -170,25 +173,27 @@ class Replica:
         """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`."""
         assert run is self._run, "only the run in flight can be finished"
         self._land(run, count)
-        if self.batch.decodes.naming:
-            for sequence in self.batch.decodes.filled():
-                self.batch.publish(sequence)
-        first: list[Sequence] = []
-        done: list[Sequence] = []
+        batch, first, done = self.batch, [], []
+        decodes = batch.decodes
+        if decodes.naming:
+            for sequence in decodes.filled():
+                batch.publish(sequence)
         for chunk in run.prefills:
             sequence = chunk.sequence
             if not sequence.table:
                 continue  # it was aborted meanwhile
             self._book(chunk, count)
             if chunk.emits:
-                generated = sequence.generated
-                if generated == 1:
+                if sequence.generated == 1:
                     first.append(sequence)
-                if generated >= sequence.max_tokens:
+                if sequence.pace is None:
                     done.append(sequence)
-        done[:0] = self.batch.decodes.ended()
+        if decodes.members and decodes.until_end() <= 0:
+            done[:0] = decodes.ended()
+        if not done:
+            return Progress(first) if first else NOTHING
         for sequence in done:
-            self.batch.complete(sequence)
+            batch.complete(sequence)
         return Progress(first, [End(sequence, "length") for sequence in done])
 
     def step(self, executor: Executor) -> Stepped | None:
@@ -212,13 +217,13 @@ class Replica:
     def _book(self, chunk: Chunk, count: int) -> None:
         """Book what a chunk computed in so many iterations; a prompt that is complete decodes from now."""
         sequence, batch = chunk.sequence, self.batch
-        if sequence.pace is None:
+        prefilled = sequence.pace is None
+        if prefilled:
             sequence.base = chunk.start + chunk.tokens * count
-            if chunk.emits:
-                sequence.sampled += 1
+            sequence.sampled += chunk.emits
         if sequence.published < len(sequence.blocks):
             batch.publish(sequence)
-        if chunk.emits and sequence.pace is None and sequence.sampled < sequence.max_tokens:
+        if prefilled and chunk.emits and sequence.sampled < sequence.max_tokens:
             batch.decode(sequence)
 
 

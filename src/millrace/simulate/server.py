@@ -95,7 +95,6 @@ class Server:
         self.replica = self._fresh()
         self.leaping = leaping
         self.longest = longest if leaping else 1
-        self.sequences: dict[str, Sequence] = {}
         self.end_s = 0.0
         self._line = line_of(spec.cost)
         self._unseen: list[Sequence] = []
@@ -128,44 +127,43 @@ class Server:
             self._unseen.append(sequence)
         else:
             self.replica.add(sequence)
-        self.sequences[sequence.id] = sequence
 
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
-        sequence = self.sequences.pop(request_id, None)
-        if sequence in self._unseen:
-            self._unseen.remove(sequence)
-        elif sequence:
-            self.replica.abort(request_id)
+        if not self.replica.abort(request_id):
+            self._unseen = [sequence for sequence in self._unseen if sequence.id != request_id]
 
     def drop(self) -> list[str]:
         """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
-        lost = list(self.sequences)
-        self.sequences, self._unseen, self._run = {}, [], None
+        lost = [*self.replica.batch.known, *(sequence.id for sequence in self._unseen)]
+        self._unseen, self._run = [], None
         self.replica = self._fresh()
         return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
-        assert self._run is None
-        run = self._decide()
+        replica = self.replica
+        run = replica.begin() if self.leaping else replica.plan()
         newcomers = bool(self._unseen) and self._let_in()
         if run is None and newcomers:
-            run, newcomers = self._decide(), False
+            run, newcomers = replica.begin() if self.leaping else replica.plan(), False
         self._run = run
         if run is None:
             return False
-        self._start_s = now_s
-        self._count = 1
-        if isinstance(run, Run) and self.longest > 1 and not newcomers:
-            self._count = self.replica.lasting(run)
-        if self._count > 1:
+        count = 1
+        if self.longest > 1 and not newcomers:
+            assert isinstance(run, Run)
+            count = replica.lasting(run)
+        if count > 1:
             first_s, gain_s, straight = self._line(run.shape)
-            self._count = min(self._count, self.longest, straight)
-            self._first_s, self._gain_s = slowdown * first_s, slowdown * gain_s
+            count = min(count, straight, self.longest)
+            self._gain_s = slowdown * gain_s
         else:
-            self._first_s = slowdown * self.cost.step_s(run.shape)
-        self.end_s = now_s + self._lasts_s(self._count)
+            first_s = self.cost.step_s(run.shape)
+        self._count = count
+        self._start_s = now_s
+        self._first_s = first_s = slowdown * first_s
+        self.end_s = now_s + (first_s if count == 1 else self._lasts_s(count))
         return True
 
     def cut(self, now_s: float) -> bool:
@@ -181,13 +179,9 @@ class Server:
         """End the run under way; completed jobs are forgotten."""
         run, self._run = self._run, None
         if isinstance(run, Run):
-            progress = self.replica.finish(run, self._count)
-        else:
-            assert run is not None
-            progress = self.replica.commit(run, StepResult(self.end_s - self._start_s))
-        for end in progress.ended:
-            del self.sequences[end.sequence.id]
-        return progress
+            return self.replica.finish(run, self._count)
+        assert run is not None, "no run is under way"
+        return self.replica.commit(run, StepResult(self.end_s - self._start_s))
 
     def report(self, now_s: float) -> Report:
         """Return what the engine's `/metrics` would say now."""
@@ -196,9 +190,6 @@ class Server:
         if isinstance(self._run, Run) and (count := self._steps_by(now_s - self._start_s)) > 1:
             free_tokens -= self.replica.taken_tokens(self._run, count)
         return Report(now_s=now_s, running=running, waiting=waiting, kv_free_tokens=free_tokens)
-
-    def _decide(self) -> Run | Step | None:
-        return self.replica.begin() if self.leaping else self.replica.plan()
 
     def under_way(self) -> tuple[StepShape, int, float]:
         """Return the first step of the run under way, how many like it there are, and their seconds."""
@@ -213,9 +204,7 @@ class Server:
         return bool(newcomers)
 
     def _lasts_s(self, count: int) -> float:
-        return (
-            count * self._first_s + self._gain_s * (count * (count - 1) * 0.5) if count > 1 else self._first_s
-        )
+        return count * self._first_s + self._gain_s * (count * (count - 1) * 0.5)
 
     def _steps_by(self, elapsed_s: float) -> int:
         """The number of the first step that ends at or after `elapsed_s`: a quadratic, then corrected."""

@@ -14,7 +14,7 @@ from millrace.core.cost.pipelined import Pipelined
 from millrace.core.cost.profiled import Profiled
 from millrace.core.cost.roofline import Roofline
 from millrace.core.cost.scaled import Scaled
-from millrace.core.cost.shape import ENDLESS, CostModel, StepShape, later
+from millrace.core.cost.shape import ENDLESS, CostModel, StepShape, later, line_of
 
 MEASURED = "measured: the mean power while steps ran"
 ESTIMATED = "estimated: between idle and thermal design power, by what the data sheet says a step keeps busy"
@@ -29,6 +29,7 @@ class Metered:
         self.sheet = sheet
         self.needs_lengths: bool = getattr(cost, "needs_lengths", False)
         self._straight: Callable[[StepShape, StepShape], int] | None = getattr(cost, "straight", None)
+        self.line = line_of(cost)
 
     def step_s(self, shape: StepShape) -> float:
         """Seconds the iteration takes."""

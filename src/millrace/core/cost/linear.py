@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from millrace.core.cost.shape import StepShape
+from millrace.core.cost.shape import ENDLESS, Line, StepShape
 
 SCHEMA = "millrace.linear/1"
 
@@ -58,6 +58,11 @@ class Linear(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkno
             + shape.emits * self.per_emit_s
             + (tokens > 1) * self.batch_s
         )
+
+    def line(self, shape: StepShape) -> Line:
+        """Return the line on which the prices from `shape` on lie: it never bends."""
+        gain_s = shape.decodes * self.per_context_s + shape.prefill_tokens**2 * self.per_attended_s
+        return self.step_s(shape), gain_s, ENDLESS
 
     def step_j(self, shape: StepShape) -> float:
         """Joules the iteration draws; NaN if the power is not known."""

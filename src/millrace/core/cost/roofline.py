@@ -7,12 +7,13 @@ of tensor parallelism, experts woken, and the host. The functional forms and the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import nan
 
 from millrace.core.cost.collective import Collective, expected
 from millrace.core.cost.efficiency import Efficiency, efficiency_of
 from millrace.core.cost.operators import Exchange, exchange_of
-from millrace.core.cost.shape import ENDLESS, StepShape
+from millrace.core.cost.shape import ENDLESS, Line, StepShape
 from millrace.core.device import DeviceSpec
 from millrace.core.model import ModelSpec
 
@@ -49,6 +50,18 @@ class _Product:
         return price_s
 
 
+class _Remembered(dict[int, float]):
+    """Prices by a number that is at most the tokens of a step, each worked out once."""
+
+    def __init__(self, price: Callable[[int], float]) -> None:
+        super().__init__()
+        self._price = price
+
+    def __missing__(self, number: int) -> float:
+        price = self[number] = self._price(number)
+        return price
+
+
 class Roofline:
     """Prices the steps of one replica: a model on `tensor_parallel` devices of a kind.
 
@@ -78,6 +91,8 @@ class Roofline:
         self._set_products()
         self._set_overheads()
         self._set_attention()
+        self._rows = _Remembered(self._rows_s)
+        self._heads = _Remembered(self.head_s)
 
     @property
     def expected_error(self) -> str:
@@ -92,17 +107,36 @@ class Roofline:
 
     def step_s(self, shape: StepShape) -> float:
         """Seconds the iteration takes; an empty one takes none."""
-        return self.own_s(shape) + self.experts_s(shape.decodes + shape.prefill_tokens)
+        own_s = self.own_s(shape)
+        return own_s + self.experts_s(shape.decodes + shape.prefill_tokens) if self._experts else own_s
+
+    def line(self, shape: StepShape) -> Line:
+        """Return the line on which the prices from `shape` on lie: it never bends."""
+        decodes = shape.decodes
+        if not shape.prefills and not self._experts:
+            # `step_s` of decodes alone, inlined: most runs of a simulation are priced here.
+            gain_s = decodes * self._decode_context_s
+            attention_s = (
+                self._decode_layers_s
+                + decodes * self._decode_sequence_s
+                + shape.decode_context_tokens * self._decode_context_s
+            )
+            return self._rows[decodes] + attention_s + self._heads[shape.emits], gain_s, ENDLESS
+        if not shape.prefills:
+            return self.step_s(shape), decodes * self._decode_context_s, ENDLESS
+        pairs = shape.prefill_tokens * shape.prefill_tokens
+        gain_s = pairs * self._pair_s * max(1.0, self._prefill_fill / shape.prefill_tokens)
+        return self.step_s(shape), gain_s + decodes * self._mixed_context_s, ENDLESS
 
     def own_s(self, shape: StepShape) -> float:
         """The same without the experts, which ranks may share."""
         tokens = shape.decodes + shape.prefill_tokens
         if not tokens:
             return 0.0
-        seconds = (
-            self._step_s + tokens * self._token_s + self._dense.price_s(tokens) + self.attention_s(shape)
-        )
-        return seconds + self.head_s(shape.emits)
+        return self._rows[tokens] + self.attention_s(shape) + self._heads[shape.emits]
+
+    def _rows_s(self, tokens: int) -> float:
+        return self._step_s + tokens * self._token_s + self._dense.price_s(tokens)
 
     def experts_s(self, tokens: int) -> float:
         """Seconds of the experts for the tokens of all ranks that share them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 
-from millrace.core.cost.shape import ENDLESS, CostModel, StepShape
+from millrace.core.cost.shape import ENDLESS, CostModel, Line, StepShape, line_of
 
 
 class Scaled:
@@ -18,6 +18,7 @@ class Scaled:
         self.factor = factor
         self.needs_lengths: bool = getattr(cost, "needs_lengths", False)
         self._straight: Callable[[StepShape, StepShape], int] | None = getattr(cost, "straight", None)
+        self._line = line_of(cost)
 
     def step_s(self, shape: StepShape) -> float:
         """Seconds the iteration takes."""
@@ -26,6 +27,11 @@ class Scaled:
     def step_j(self, shape: StepShape) -> float:
         """Joules the iteration draws; NaN where the power is not known."""
         return self.factor * self.cost.step_j(shape)
+
+    def line(self, shape: StepShape) -> Line:
+        """Return the line on which the prices from `shape` on lie."""
+        first_s, gain_s, most = self._line(shape)
+        return self.factor * first_s, self.factor * gain_s, most
 
     def straight(self, shape: StepShape, following: StepShape) -> int:
         """Return how many iterations rise by equal amounts: a factor bends nothing."""

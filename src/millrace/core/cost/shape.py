@@ -11,7 +11,7 @@ from msgspec import Struct
 ENDLESS = 1_000_000_000
 
 
-class StepShape(Struct, frozen=True):
+class StepShape(Struct, frozen=True, gc=False):
     """Everything about one iteration that its price depends on.
 
     `decodes` sequences add one token each to `decode_context_tokens` tokens of KV cache in total;
