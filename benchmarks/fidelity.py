@@ -33,12 +33,14 @@ from millrace.core.profile.recording import Served
 from millrace.core.replica import ReplicaSpec
 from millrace.core.request import Request
 from millrace.core.stats import mean, percentile
+from millrace.data.aiconfigurator import open_operators
 from millrace.data.profiles import open_serving
 from millrace.data.runs import Run, open_run
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 
 COSTS = ("roofline", "fit", "grid")
+INSTALLED = "aiconfigurator"  # a fourth, where that package is
 METRICS = ("ttft", "tpot", "e2e")
 SUMMED: dict[str, Callable[[list[float]], float]] = {
     "mean": mean,
@@ -86,6 +88,8 @@ def _of_stage(quality: str, run: Run) -> Roofline | Profiled:
     setup = run.setup
     if quality == "roofline":
         return setup.sheet
+    if quality == INSTALLED:
+        return open_operators(setup)
     tables = open_serving(run.times, run.model, setup.tensor_parallel)
     return tables.fitted(setup) if quality == "fit" else tables.grid(setup)
 
@@ -187,7 +191,7 @@ def main() -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--profiles", type=Path, required=True)
-    parser.add_argument("--cost", nargs="+", choices=COSTS, default=COSTS)
+    parser.add_argument("--cost", nargs="+", choices=(*COSTS, INSTALLED), default=COSTS)
     parser.add_argument("--gpu", help="the folder of PROFILES/serving to take, where a run does not tell")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", type=Path, help="write the JSON to this file as well")

@@ -77,7 +77,7 @@ def test_layers_of_vidur_are_measured_and_the_rest_is_not(tmp_path: Path) -> Non
 
 def test_tables_of_aiconfigurator_are_taken_if_they_are_installed() -> None:
     if find_spec("aiconfigurator_core") and find_spec("pyarrow"):
-        assert priced(Path("aiconfigurator"), "h100 llama-3-8b")[0] == "measured grid"
+        assert priced(Path("aiconfigurator"), "h100 llama-3-8b")[0] == "fitted"
     else:
         with pytest.raises(ValueError, match="pip install aiconfigurator-core pyarrow"):
             priced(Path("aiconfigurator"), "h100 llama-3-8b")

@@ -108,7 +108,7 @@ def _measured(path: Path, group: FleetGroup) -> Price:
         host_s=0.0 if group.ahead else HOST_S,  # behind the device, or between its steps
     )
     if path == AICONFIGURATOR:
-        return Price(cost=open_operators(setup), quality="measured grid", source="AIConfigurator's tables")
+        return Price(cost=open_operators(setup), quality="fitted", source="AIConfigurator's tables")
     if path.is_dir():
         about = open_description(path)
         tables = open_serving(path, group.model, group.tensor_parallel)
