@@ -11,7 +11,6 @@ from millrace.cli.output import put_json, put_table, say
 from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
 from millrace.policies import load
-from millrace.simulate import Surroundings
 
 
 def run(
@@ -56,6 +55,8 @@ def run(
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
     # The parameters that are not used below are the scenario's fields, by the same names.
     scenario = Scenario(**{name: context.params[name] for name in Scenario.__struct_fields__})
+    if find and closed_loop:
+        raise ValueError("--find capacity sets the rate, and --closed-loop lets it follow: leave it out")
     policies = _checked(scenario, routing)
     if find:
         if sensitivity or energy or log or requests_out or report or chrome_trace:
@@ -85,11 +86,6 @@ def _search(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    if scenario.closed_loop or scenario.surroundings != Surroundings():
-        raise ValueError(
-            "--find capacity takes requests as they come and replicas as they are: leave out --closed-loop, "
-            "--faults, --scrape, --network and --slowdowns"
-        )
     found = search.search_all(scenario, policies, goal=goal, repeat=repeat, processes=processes, quiet=quiet)
     _tell([*scenario.notes(), *search.notes(found)], quiet=quiet)
     if as_json:

@@ -25,6 +25,7 @@ from millrace.core.stats import percentile
 from millrace.simulate.job import Job
 from millrace.simulate.run import simulate
 from millrace.simulate.server import ServerSpec
+from millrace.simulate.surroundings import Surroundings
 
 FURTHEST = 10
 """How many times a rate is doubled or halved before the search gives up."""
@@ -119,6 +120,7 @@ def attempt(
     *,
     slo: Slo,
     goal: float,
+    surroundings: Surroundings | None = None,
 ) -> Probe:
     """Run the jobs; stop once twice as many have missed their objectives as the goal allows."""
     hopeless = 2 * ceil((1 - goal) * len(jobs)) + 1
@@ -131,7 +133,9 @@ def attempt(
             raise HopelessError
 
     try:
-        found = simulate(jobs, fleet, controller, batching, slo=slo, progress=watch)
+        found = simulate(
+            jobs, fleet, controller, batching, slo=slo, surroundings=surroundings, progress=watch
+        )
     except HopelessError:
         return Probe(attained=1 - missed / len(jobs))
     ended = sorted(found.outcomes, key=attrgetter("scheduled_s"))

@@ -207,8 +207,8 @@ def test_help_is_in_panels(capsys: pytest.CaptureFixture[str]) -> None:
         (("--load-bandwidth", "9"), "--load-bandwidth: cannot read the bandwidth '9'"),
         (("--faults", "kill r9 at 1s"), "unknown replica 'r9'"),
         (
-            ("--find", "capacity", "--scrape", "5s"),
-            "leave out --closed-loop, --faults, --scrape, --network",
+            ("--find", "capacity", "--closed-loop"),
+            "--closed-loop lets it follow: leave it out",
         ),
     ],
 )

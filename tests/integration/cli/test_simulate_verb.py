@@ -39,6 +39,13 @@ def test_capacity_is_found_for_each_policy_alike_in_one_process_or_two(
     assert printed(capsys, *words)["policies"] == found["policies"][:1]
 
 
+def test_a_fleet_that_breaks_can_take_less(capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*AZURE, "--requests", "150", "--find", "capacity", "--slo", "ttft=500ms,tpot=25ms")
+    faults = ("--faults", "kill r1 at 1s", "--network", "10ms")
+    [whole], [broken] = (printed(capsys, *words, *more)["policies"] for more in ((), faults))
+    assert 0 < broken["capacity_rps"] < whole["capacity_rps"]
+
+
 def test_the_interval_of_several_seeds_holds_those_of_each(capsys: pytest.CaptureFixture[str]) -> None:
     words = (*AZURE, "--requests", "150", "--find", "capacity", "--slo", "ttft=500ms,tpot=25ms")
     [one], [several] = (printed(capsys, *words, *more)["policies"] for more in ((), ("--repeat", "3")))

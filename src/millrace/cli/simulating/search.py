@@ -142,9 +142,14 @@ def _search(search: Search, tried: Callable[[], object] | None = None) -> Found:
     def probe(rate_rps: float) -> Probe:
         jobs = scenario.jobs(seed=search.seed, speed=rate_rps / recorded_rps)
         jobs = [job for job in jobs if job.request.id in kept]
-        batching = scenario.batching_policy()
         found = attempt(
-            jobs, fleet, scenario.controller(policy), batching, slo=scenario.objectives, goal=search.goal
+            jobs,
+            fleet,
+            scenario.controller(policy),
+            scenario.batching_policy(),
+            slo=scenario.objectives,
+            goal=search.goal,
+            surroundings=scenario.surroundings,
         )
         if tried:
             tried()
