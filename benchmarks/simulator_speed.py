@@ -1,22 +1,28 @@
 """How many requests the simulator plays per second of processor time: leaping against stepping, in one run.
 
-    python benchmarks/simulator_speed.py [--requests N] [--json] [--write]
+    python benchmarks/simulator_speed.py [--requests N] [--times N] [--vidur PATH] [--json] [--write]
 
 The workload is the Azure conversation trace on llama-3-8b and a100-80g (all of it by default), through the
 real controller with `least_work`, and the Mooncake conversation trace on 16 replicas with prefix-aware
-routing. Stepping, which is slow, plays the first part only. The same trace several times over shows whether
-the cost of a request grows with their number.
+routing. Stepping, which is slow, plays the first part only, and leaping the same part for comparison. The
+same trace many times over, from a generator, shows whether the cost of a request grows with their number;
+more replicas than the traffic needs show what an idle one costs. `--vidur` names a checkout of Vidur
+(microsoft/vidur, MIT) that can be imported with this Python: its simulator plays the first part too, and only
+its own run is timed, not the training of its predictors.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import platform
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
@@ -32,8 +38,23 @@ from millrace.simulate import Job, jobs_of, servers, simulate
 RESULT = Path(__file__).parent / "results" / "simulator_speed.json"
 STEPPED = 2000
 ROUNDS = 3
+REPLICAS = 8
+TIMES = 50
 AZURE = "a100-80g llama-3-8b"
 MOONCAKE = "16x a100-80g llama-3-8b max_model_len=131072 block_size=512"
+# What Vidur's own `main` does, with a clock around the simulation.
+VIDUR = """
+import time
+from vidur.config import SimulationConfig
+from vidur.simulator import Simulator
+from vidur.utils.random import set_seeds
+config = SimulationConfig.create_from_cli_args()
+set_seeds(config.seed)
+simulator = Simulator(config)
+began_s = time.process_time()
+simulator.run()
+print("CPU seconds", time.process_time() - began_s)
+"""
 
 
 def main() -> None:
@@ -42,39 +63,49 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=int, default=None, help="of each trace; all if left out")
+    parser.add_argument("--times", type=int, default=TIMES, help="how often the trace is repeated")
+    parser.add_argument("--vidur", type=Path, default=None, help="a checkout of Vidur")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     args = parser.parse_args()
-    found = measure(args.requests)
+    if args.vidur and not (args.vidur / "vidur" / "main.py").is_file():
+        parser.error(f"--vidur: {args.vidur} is no checkout of Vidur: it has no vidur/main.py")
+    found = measure(args.requests, args.times, args.vidur)
     text = json.dumps(found, indent=1)
     if args.write:
         RESULT.write_text(text + "\n")
     print(text if args.json else table(found))
 
 
-def measure(limit: int | None) -> dict[str, Any]:
-    """Return requests per CPU second of every case."""
+def measure(limit: int | None, times: int, vidur: Path | None) -> dict[str, Any]:
+    """Return requests per CPU second of every case, and how often as fast leaping is as stepping."""
     azure = list(islice(jobs_of(open_trace("azure_conv_2023"), "llama-3-8b", Slo()), limit))
     conversation = jobs_of(open_trace("mooncake_conversation"), "llama-3-8b", Slo())
     mooncake = sorted(islice(conversation, limit), key=lambda job: job.t_s)
+    part = azure[:STEPPED]
     rates: dict[str, float] = {}
-    for count in (1, 8):
-        fleet = f"{count}x {AZURE}"
-        rates[f"azure, {count} replicas, leaping"] = best(azure, fleet, "least_work")
-        part = azure[:STEPPED]
-        rates[f"azure, {count} replicas, leaping, first {len(part)}"] = best(part, fleet, "least_work")
+    leaps: dict[str, float] = {}
+    for count in (1, REPLICAS):
+        fleet, name = f"{count}x {AZURE}", f"azure, {count} replicas"
+        rates[f"{name}, leaping"] = best(azure, fleet, "least_work")
+        first = rates[f"{name}, leaping, first {len(part)}"] = best(part, fleet, "least_work")
         stepped = best(part, fleet, "least_work", leaping=False, rounds=1)
-        rates[f"azure, {count} replicas, stepping, first {len(part)}"] = stepped
+        rates[f"{name}, stepping, first {len(part)}"] = stepped
+        leaps[name] = round(first / stepped, 1)
         tell(f"{count} replicas done")
+    fleet = f"{REPLICAS}x {AZURE}"
     rates["azure, 64 replicas of which most idle, leaping"] = best(azure, f"64x {AZURE}", "round_robin")
-    rates["azure, 8 replicas, round_robin, leaping"] = best(azure, f"8x {AZURE}", "round_robin")
-    rates["azure, 8 replicas, round_robin, 5 times over"] = best(
-        repeated(azure, 5), f"8x {AZURE}", "round_robin", rounds=1
-    )
+    rates["azure, 64 replicas, least_work, leaping"] = best(azure, f"64x {AZURE}", "least_work")
+    rates[f"azure, {REPLICAS} replicas, round_robin, leaping"] = best(azure, fleet, "round_robin")
+    many = len(azure) * times / seconds(repeated(azure, times), fleet, "round_robin", keep=False)
+    rates[f"azure, {REPLICAS} replicas, round_robin, {times} times over"] = many
     rates["mooncake, 16 replicas, prefix_affinity, leaping"] = best(mooncake, MOONCAKE, "prefix_affinity")
+    if vidur:
+        rates[f"Vidur, azure, {REPLICAS} replicas, round robin, first {len(part)}"] = vidur_rate(vidur, part)
     return {
         "requests": {"azure": len(azure), "mooncake": len(mooncake)},
         "requests_per_cpu_s": {name: round(rate) for name, rate in rates.items()},
+        "leaping_over_stepping": leaps,
         "machine": f"{platform.machine()}, CPython {platform.python_version()}, one core",
     }
 
@@ -83,32 +114,69 @@ def best(
     jobs: Sequence[Job], fleet: str, routing: str, *, leaping: bool = True, rounds: int = ROUNDS
 ) -> float:
     """Return the best of some rounds, in requests per CPU second."""
-    return max(rate(jobs, fleet, routing, leaping) for _ in range(rounds))
+    return len(jobs) / min(seconds(jobs, fleet, routing, leaping=leaping) for _ in range(rounds))
 
 
-def rate(jobs: Sequence[Job], fleet: str, routing: str, leaping: bool) -> float:
-    """Play the jobs once."""
+def seconds(
+    jobs: Iterable[Job], fleet: str, routing: str, *, leaping: bool = True, keep: bool = True
+) -> float:
+    """Play the jobs once, and return the processor time."""
     controller = Controller(load("routing", routing), load("queueing", "fcfs"))
-    parts = servers(parse_fleet(fleet))
+    parts, batching = servers(parse_fleet(fleet)), load("batching", "split_fuse")
     began_s = process_time()
-    simulate(jobs, parts, controller, load("batching", "split_fuse"), leaping=leaping)
-    return len(jobs) / (process_time() - began_s)
+    simulate(jobs, parts, controller, batching, leaping=leaping, keep_outcomes=keep)
+    return process_time() - began_s
 
 
-def repeated(jobs: Sequence[Job], times: int) -> list[Job]:
+def repeated(jobs: Sequence[Job], times: int) -> Iterator[Job]:
     """The jobs over and over, with other ids."""
     span_s = jobs[-1].t_s + 1.0
-    return [
-        replace(job, t_s=job.t_s + n * span_s, request=replace(job.request, id=f"{job.request.id}-{n}"))
-        for n in range(times)
-        for job in jobs
-    ]
+    for n in range(times):
+        for job in jobs:
+            request = replace(job.request, id=f"{job.request.id}-{n}")
+            yield replace(job, t_s=job.t_s + n * span_s, request=request)
+
+
+def vidur_rate(checkout: Path, jobs: Sequence[Job]) -> float:
+    """Let Vidur play the jobs with chunked prefill and the same limits, without its metrics."""
+    with TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.csv"
+        with trace.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("arrived_at", "num_prefill_tokens", "num_decode_tokens"))
+            rows.writerows((job.t_s, job.prompt_tokens, job.output_tokens) for job in jobs)
+        options = {
+            "replica_config_model_name": "meta-llama/Meta-Llama-3-8B",
+            "replica_config_device": "a100",
+            "cluster_config_num_replicas": REPLICAS,
+            "request_generator_config_type": "trace_replay",
+            "trace_request_generator_config_trace_file": trace,
+            "trace_request_generator_config_max_tokens": 16384,
+            "replica_scheduler_config_type": "sarathi",
+            "sarathi_scheduler_config_batch_size_cap": 256,
+            "sarathi_scheduler_config_chunk_size": 512,
+            "random_forrest_execution_time_predictor_config_prediction_max_prefill_chunk_size": 16384,
+            "random_forrest_execution_time_predictor_config_prediction_max_tokens_per_request": 16384,
+            "metrics_config_output_dir": folder,
+        }
+        told = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        told += ["--no-metrics_config_write_metrics", "--no-metrics_config_write_json_trace"]
+        told += ["--no-metrics_config_store_plots", "--no-metrics_config_enable_chrome_trace"]
+        command = [sys.executable, "-c", VIDUR, *told]
+        done = subprocess.run(command, cwd=checkout, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"Vidur in {checkout} ended with status {done.returncode}; see what it said above")
+    return len(jobs) / float(done.stdout.rsplit(maxsplit=1)[-1])
 
 
 def table(found: dict[str, Any]) -> str:
     """Return the result for people."""
     rows = [f"{rate:>9,}  {name}" for name, rate in found["requests_per_cpu_s"].items()]
-    return "\n".join(["requests per CPU second, simulated fleets", *rows])
+    leaps = [
+        f"{times:>9}  times as fast as stepping: {name}"
+        for name, times in found["leaping_over_stepping"].items()
+    ]
+    return "\n".join(["requests per CPU second, simulated fleets", *rows, *leaps])
 
 
 def tell(line: str) -> None:
