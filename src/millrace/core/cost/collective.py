@@ -43,11 +43,15 @@ def expected(device: DeviceSpec, efficiency: Efficiency, devices: int) -> Collec
     if device.link_bytes_per_s is None:
         raise ValueError(f"a {device.name} has no link to another, so {devices} of them cannot work together")
     sent = 2 * (devices - 1) / devices
+    start_s, link = efficiency.all_reduce_s, efficiency.link
+    for count, wider_start_s, wider_link in efficiency.wider:
+        if count <= devices:
+            start_s, link = wider_start_s, wider_link
     return Collective(
         devices=devices,
-        start_s=efficiency.all_reduce_s,
-        per_byte_s=sent / (device.link_bytes_per_s * efficiency.link),
-        source=f"{efficiency.link:g} of the data sheet's link, {efficiency.all_reduce_s * 1e6:g} us to start",
+        start_s=start_s,
+        per_byte_s=sent / (device.link_bytes_per_s * link),
+        source=f"{link:g} of the data sheet's link, {start_s * 1e6:g} us to start",
         gather=efficiency.gather,
     )
 

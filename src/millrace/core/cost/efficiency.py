@@ -26,7 +26,8 @@ class Efficiency(Struct, frozen=True, kw_only=True):
     `mixed_head_s` for each sequence and KV head.
 
     An all-reduce takes `all_reduce_s` and a ring's transfers at `link`, a share of the link's bandwidth;
-    gathering takes the share `gather` of its time for a byte.
+    gathering takes the share `gather` of its time for a byte. `wider` are numbers of devices from which on
+    the two are others, with both: over PCIe, more devices cross more of the host.
     """
 
     compute: float
@@ -45,16 +46,17 @@ class Efficiency(Struct, frozen=True, kw_only=True):
     all_reduce_s: float = 5e-6
     link: float = 0.6
     gather: float = 0.5
+    wider: tuple[tuple[int, float, float], ...] = ()
     calibrated: bool = True
     expected_error: str
 
 
 # All-reduce starts on NVLink: vLLM's own kernel under CUDA graphs, 4.2 to 5 us in AIConfigurator's tables;
 # NCCL starts in 27 to 48 us, which only large messages amortise. Links: NCCL, 1 to 64 MiB, 6 to 7 % off.
-# Over PCIe: NCCL between two devices, 64 KiB to 64 MiB, 6 % off, which works whether or not a host lets
-# devices read each other's memory. Hosts differ: where they may, vLLM's own kernel takes 56 us for a MiB
-# between two RTX PRO 6000 (NCCL: 72 us), and there is a host on which all engines take 158 us. Beyond two
-# devices it is slower than these figures say. Of the RTX 4090, whose driver forbids it, they are assumed.
+# Over PCIe: NCCL, 64 KiB to 64 MiB, 6 % off between two devices and 5 to 16 % among more, which works whether
+# or not a host lets devices read each other's memory. Hosts differ: where they may, vLLM's own kernel takes
+# 56 us for a MiB between two RTX PRO 6000 (NCCL: 72 us), and there is a host on which all engines take 158 us.
+# Of the RTX 4090, whose driver forbids it, they are assumed.
 # Mixed batches and `prefill_rows` of the A100, H100 and H200 are carried over from the RTX cards, the latter
 # as 52 rows per multiprocessor.
 _MEASURED = {
@@ -138,6 +140,7 @@ _MEASURED = {
         all_reduce_s=11e-6,
         link=0.275,
         gather=0.6,
+        wider=((4, 24e-6, 0.197), (8, 64e-6, 0.187)),
         expected_error="layers 3 %, attention 7 % (decode), 9 % (prompt), 20 % (mixed batches)",
     ),
     "cpu": Efficiency(
@@ -178,7 +181,15 @@ TYPICAL = Efficiency(
 )
 
 
-_COLLECTIVES_MEASURED = {"l40s": replace(TYPICAL, all_reduce_s=16e-6, link=0.307, gather=0.54)}
+_COLLECTIVES_MEASURED = {
+    "l40s": replace(
+        TYPICAL,
+        all_reduce_s=16e-6,
+        link=0.307,
+        gather=0.54,
+        wider=((4, 22e-6, 0.082), (8, 117e-6, 0.026)),
+    )
+}
 
 
 def efficiency_of(device: str) -> Efficiency:

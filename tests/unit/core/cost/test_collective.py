@@ -15,6 +15,14 @@ def test_a_ring_sends_each_byte_twice_but_for_its_own_part() -> None:
     assert "0.773 of the data sheet's link" in two.source
 
 
+def test_among_more_devices_a_host_s_links_are_slower() -> None:
+    two, three, eight = (expected(device("l40s"), efficiency_of("l40s"), n) for n in (2, 3, 8))
+    assert two.start_s == three.start_s < eight.start_s
+    # NCCL took 121 us and 2.6 ms for a MiB between two and among eight L40S (AIConfigurator's tables).
+    assert two.all_reduce_s(1 << 20) == pytest.approx(121e-6, rel=0.1)
+    assert eight.all_reduce_s(1 << 20) == pytest.approx(2.6e-3, rel=0.2)
+
+
 def test_gathering_moves_half_of_what_summing_does() -> None:
     link = Collective(devices=2, start_s=1e-5, per_byte_s=1e-9, source="made up")
     assert link.gather_s(2000) - 1e-5 == pytest.approx((link.all_reduce_s(2000) - 1e-5) / 2)
