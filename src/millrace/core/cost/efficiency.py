@@ -55,7 +55,7 @@ class Efficiency(Struct, frozen=True, kw_only=True):
 # NCCL starts in 27 to 48 us, which only large messages amortise. Links: NCCL, 1 to 64 MiB, 6 to 7 % off.
 # Over PCIe: NCCL, 64 KiB to 64 MiB, 6 % off between two devices and 5 to 16 % among more, which works whether
 # or not a host lets devices read each other's memory. Hosts differ: where they may, vLLM's own kernel takes
-# 56 us for a MiB between two RTX PRO 6000 (NCCL: 72 us), and there is a host on which all engines take 158 us.
+# 56 us for a MiB between two RTX PRO 6000 (NCCL: 72 us), and on one host all engines take 158 us.
 # Of the RTX 4090, whose driver forbids it, they are assumed.
 # Mixed batches and `prefill_rows` of the A100, H100 and H200 are carried over from the RTX cards, the latter
 # as 52 rows per multiprocessor.
