@@ -115,7 +115,7 @@ class Tally:
         self._prompt_tokens = self._output_tokens = self._cached_tokens = self._good = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Take in one outcome, in no particular order."""
+        """Take in one outcome, in no particular order. What its properties say is worked out once, here."""
         scheduled_s, first_token_s, finished_s = (
             outcome.scheduled_s,
             outcome.first_token_s,
@@ -127,16 +127,12 @@ class Tally:
         last_s = scheduled_s if finished_s is None or finished_s < scheduled_s else finished_s
         if last_s > self._last_s:
             self._last_s = last_s
-        if outcome.status == "completed":
-            self._prompt_tokens += outcome.prompt_tokens
-            self._output_tokens += outcome.output_tokens
-            self._cached_tokens += outcome.cached_tokens
-            self._time(scheduled_s, first_token_s, finished_s, outcome.output_tokens)
-
-    def _time(
-        self, scheduled_s: float, first_token_s: float | None, finished_s: float | None, output_tokens: int
-    ) -> None:
-        """Note the latencies of a completed request: what its properties say, worked out once."""
+        if outcome.status != "completed":
+            return
+        output_tokens = outcome.output_tokens
+        self._prompt_tokens += outcome.prompt_tokens
+        self._output_tokens += output_tokens
+        self._cached_tokens += outcome.cached_tokens
         in_time = True
         if first_token_s is not None:
             ttft_s = first_token_s - scheduled_s

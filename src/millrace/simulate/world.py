@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, assert_never
+from typing import Any
 
 from millrace.control import Controller
 from millrace.core.event import (
@@ -121,7 +121,10 @@ class World:
         if self._watch:
             self._watch(event, actions)
         for action in actions:
-            self._perform(action)
+            if isinstance(action, Dispatch):
+                self._dispatch(action)
+            else:
+                self._dismiss(action)
         due_s = self.controller.next_deadline_s()
         if due_s is not None and due_s != self._tick_s:
             self._tick_s = due_s
@@ -130,22 +133,20 @@ class World:
     def _tick(self, _: None) -> None:
         self._tell(Ticked(self.now_s))
 
-    def _perform(self, action: Action) -> None:
-        match action:
-            case Dispatch():
-                flight = self._flights[action.request_id]
-                flight.replica = action.replica
-                if self._to_engine_s:
-                    self._agenda.at(self.now_s + self._to_engine_s, self._deliver, flight)
-                else:
-                    self._deliver(flight)
-            case Cancel():
-                self._abort(self.servers[action.replica], action.request_id)
-                self._end(action.request_id, "cancelled")
-            case Refuse():
-                self._end(action.request_id, "refused", error=action.why)
-            case _:
-                assert_never(action)
+    def _dispatch(self, action: Dispatch) -> None:
+        flight = self._flights[action.request_id]
+        flight.replica = action.replica
+        if self._to_engine_s:
+            self._agenda.at(self._agenda.now_s + self._to_engine_s, self._deliver, flight)
+        else:
+            self._deliver(flight)
+
+    def _dismiss(self, action: Cancel | Refuse) -> None:
+        if isinstance(action, Cancel):
+            self._abort(self.servers[action.replica], action.request_id)
+            self._end(action.request_id, "cancelled")
+        else:
+            self._end(action.request_id, "refused", error=action.why)
 
     def _abort(self, server: Engine, request_id: str) -> None:
         if server.busy and server.cut(self.now_s):
@@ -179,18 +180,21 @@ class World:
 
     def _ended(self, server: Engine) -> None:
         agenda = self._agenda
-        if not server.busy or server.end_s != agenda.now_s:
+        if server.end_s != agenda.now_s or not server.busy:
             return  # the run was cut, and has ended before
         progress = server.finish()
         if progress.first or progress.ended:
-            agenda.at(agenda.now_s + self._from_engine_s, self._progressed, progress)
+            self._hear(self._progressed, progress)
         self._start(server)
         if self._away:
             self._retire(server)
 
     def _hear(self, happen: Callable[[Any], None], whom: Any) -> None:
         """Let the gateway hear of something, after the way from the engine."""
-        self._agenda.at(self._agenda.now_s + self._from_engine_s, happen, whom)
+        if self._from_engine_s:
+            self._agenda.at(self._agenda.now_s + self._from_engine_s, happen, whom)
+        else:
+            self._agenda.soon.append((happen, whom))
 
     def _progressed(self, progress: Progress) -> None:
         now_s, flights = self._agenda.now_s, self._flights

@@ -66,6 +66,23 @@ def test_the_cost_grows_with_the_fleet_at_most_in_proportion(routing: str) -> No
     assert large - medium <= 1.1 * 2 * (medium - small)
 
 
+def test_replicas_that_are_not_looked_at_cost_nothing() -> None:
+    def calls(replicas: int) -> int:
+        controller = _fleet("round_robin", replicas)
+        _serve(controller, 0, 300)
+        return _calls(controller, 300, 400)
+
+    assert calls(64) == pytest.approx(calls(8), rel=0.02)
+
+
+@pytest.mark.parametrize("routing", names("routing"))
+def test_a_request_without_blocks_asks_no_prefix_index(routing: str) -> None:
+    controller = _fleet(routing, 4)
+    for n in range(50):
+        controller.on(Arrived(float(n), fakes.request(f"q{n}")))
+    assert set(controller.state.prefix_index_bytes().values()) == {0}
+
+
 def test_memory_does_not_grow_with_history() -> None:
     controller = _fleet("least_work", 4)
     _serve(controller, 0, 1000)
