@@ -22,7 +22,7 @@ SYSTEMS = {
     "rtx-pro-6000": "rtx_pro_6000_server",
 }
 ENGINE = "vllm"
-_INSTALL = "install them: pip install aiconfigurator-core pyarrow"
+_INSTALL = "install them: pip install 'millrace[aiconfigurator]'"
 
 Row = dict[str, Any]
 
