@@ -79,7 +79,7 @@ def test_tables_of_aiconfigurator_are_taken_if_they_are_installed() -> None:
     if find_spec("aiconfigurator_core") and find_spec("pyarrow"):
         assert priced(Path("aiconfigurator"), "h100 llama-3-8b")[0] == "fitted"
     else:
-        with pytest.raises(ValueError, match="pip install aiconfigurator-core pyarrow"):
+        with pytest.raises(ValueError, match=r"pip install 'millrace\[aiconfigurator\]'"):
             priced(Path("aiconfigurator"), "h100 llama-3-8b")
 
 

@@ -108,7 +108,7 @@ def test_what_the_tables_lack_is_named(tables: Path) -> None:
 
 def test_the_tables_of_the_package_price_a_step() -> None:
     if not (find_spec("aiconfigurator_core") and find_spec("pyarrow")):
-        with pytest.raises(ValueError, match="pip install aiconfigurator-core pyarrow"):
+        with pytest.raises(ValueError, match=r"pip install 'millrace\[aiconfigurator\]'"):
             open_operators(LLAMA)
         pytest.skip("aiconfigurator-core and pyarrow are not both installed")
     assert find_tables().is_dir()
@@ -118,9 +118,7 @@ def test_the_tables_of_the_package_price_a_step() -> None:
 
 def test_what_is_not_installed_is_named_with_its_fix(tmp_path: Path) -> None:
     if find_spec("pyarrow") is None:
-        with pytest.raises(
-            ValueError, match=r"pyarrow is not here; install them: pip install aiconfigurator"
-        ):
+        with pytest.raises(ValueError, match=r"pyarrow is not here; install them: pip install 'millrace"):
             read_rows(tmp_path / "gemm_perf.parquet", {})
     else:
         with pytest.raises((ValueError, OSError)):
