@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
@@ -55,18 +53,3 @@ def test_the_demo_answers_every_request_in_both_worlds_and_its_logs_replay(tmp_p
     for log in logs:
         replayed = replay(log.read_bytes().splitlines(keepends=True))
         assert replayed.identical == replayed.actions >= 16
-
-
-def test_a_served_demo_answers_and_ends_well_on_ctrl_c(tmp_path: Path) -> None:
-    words = ["serve", "--demo", "--engines", "1", "--port", "0"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "millrace", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as serving:
-        assert serving.stderr is not None
-        ready = next(line for line in serving.stderr if line.startswith("ready "))
-        url = ready.split()[1].rstrip(";")
-        body = json.dumps({"model": "demo", "prompt": "def f(", "max_tokens": 4}).encode()
-        with urlopen(f"{url}/v1/completions", data=body, timeout=30) as answer:
-            assert json.load(answer)["usage"]["completion_tokens"] == 4
-        serving.send_signal(signal.SIGINT)
-        assert serving.wait(timeout=30) == 0

@@ -58,14 +58,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.path.insert(0, "")  # so that `--routing my_module:Policy` finds a module in this folder
     debug = "--debug" in arguments
     try:
-        code = app([a for a in arguments if a != "--debug"], standalone_mode=False)
+        words = [a for a in arguments if a != "--debug"]
+        code = app(words, prog_name="millrace", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
         code = EXIT_INTERRUPTED
     except Exception as error:
         if debug:
             raise
         code = _explain(error)
+    if code == EXIT_INTERRUPTED:  # which is all that Typer makes of Ctrl-C
+        say("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -75,7 +77,8 @@ def _explain(error: Exception) -> int:
         say(f"error: {error}")
         return error.code
     if isinstance(error, UsageError):
-        say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+        if message := error.format_message():  # type: ignore[attr-defined]
+            say(f"error: {message}")  # without one, the help was asked for by saying nothing
         return EXIT_USAGE
     if isinstance(error, ValueError | OSError):
         say(f"error: {_sentence(error)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from millrace.cli.output import (
     put_table,
     say,
 )
+from millrace.cli.stopping import run_until_told
 from millrace.core.outcome import Measured, Outcome
 from millrace.launch import LaunchError
 from millrace.policies import load
@@ -66,7 +66,7 @@ def run(
     )
     with _telling() as told:
         try:
-            report, written = asyncio.run(run_demo(settings, told))
+            report, written = run_until_told(run_demo(settings, told))
         except LaunchError as error:
             hint = "Is the engine's extra installed? pip install 'millrace[engine]'"
             raise CommandError(f"{error}\n{hint}", EXIT_UNREACHABLE) from None

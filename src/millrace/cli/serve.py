@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
 
 import msgspec
 import typer
 
 from millrace.cli import serving_options as options
-from millrace.cli.output import say
-from millrace.cli.serving import aliases_of, fallbacks_of, words_of
+from millrace.cli.output import EXIT_USAGE, CommandError
+from millrace.cli.serving import aliases_of, fallbacks_of, in_options, words_of
+from millrace.cli.serving_demo import serve_demo
 from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.replica import ReplicaSpec
-from millrace.gateway import GatewaySettings
+from millrace.gateway import AddressError, GatewaySettings, require_free
 from millrace.gateway import run as run_gateway
-from millrace.launch import Fleet, Front, engine_command, gateway_command
+from millrace.launch import gateway_command
 from millrace.policies import load
 
-DEMO_RUN = Path("millrace-demo")
 BUDGET = RetryBudget()
 UNKNOWN_YET = (
     "http://127.0.0.1:1"  # where an engine of the demo will be: only so that all else is checked now
@@ -54,35 +52,44 @@ def run(
     max_hold: options.MaxHold = 30.0,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
-    budget = RetryBudget(ratio=retry_ratio, reserve=retry_reserve, floor_per_s=retry_floor)
-    patience = ControlSettings(
-        max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold, retry_budget=budget
-    )
-    controller = Controller(load("routing", routing), load("queueing", queueing), patience)
     if demo == bool(backend):
-        raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
-    settings = GatewaySettings(
-        backends=tuple(backend or [UNKNOWN_YET]),
-        host=host,
-        port=port,
-        admin_host=admin_host,
-        admin_port=admin_port,
-        specs=_specs(specs),
-        aliases=aliases_of(alias or []),
-        fallbacks=fallbacks_of(fallback or []),
-        answer_as_asked=answer_as_asked,
-        event_log=event_log,
-        scrape_s=scrape,
-        drain_s=drain,
-        max_body_bytes=max_body,
-    )
-    if demo:
-        again = words_of(
-            context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log")
+        raise ValueError(_which(demo))
+    with in_options():
+        budget = RetryBudget(ratio=retry_ratio, reserve=retry_reserve, floor_per_s=retry_floor)
+        patience = ControlSettings(
+            max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold, retry_budget=budget
         )
-        gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
-        raise typer.Exit(_until_interrupted(_serve_demo(engines, gateway, drain)))
-    raise typer.Exit(run_gateway(settings, controller))
+        settings = GatewaySettings(
+            backends=tuple(backend or [UNKNOWN_YET]),
+            host=host,
+            port=port,
+            admin_host=admin_host,
+            admin_port=admin_port,
+            specs=_specs(specs),
+            aliases=aliases_of(alias or []),
+            fallbacks=fallbacks_of(fallback or []),
+            answer_as_asked=answer_as_asked,
+            event_log=event_log,
+            scrape_s=scrape,
+            drain_s=drain,
+            max_body_bytes=max_body,
+        )
+    controller = Controller(load("routing", routing), load("queueing", queueing), patience)
+    try:
+        if not demo:
+            raise typer.Exit(run_gateway(settings, controller))
+        require_free(settings)
+    except AddressError as error:
+        raise CommandError(f"{error}; choose another --{error.setting}", EXIT_USAGE) from None
+    again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
+    gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
+    raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
+
+
+def _which(demo: bool) -> str:
+    if demo:
+        return "--demo starts engines, --backend names some that run: give one of the two, not both"
+    return "say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo"
 
 
 def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
@@ -92,29 +99,3 @@ def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, ReplicaSpec])
     except msgspec.DecodeError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _until_interrupted(serving: Coroutine[None, None, int]) -> int:
-    """Run to the end; Ctrl-C is how a person ends it, and no failure."""
-    try:
-        return asyncio.run(serving)
-    except KeyboardInterrupt:
-        say("stopped")
-        return 0
-
-
-async def _serve_demo(engines: int, gateway: Front, drain_s: float) -> int:
-    """Run a small fleet until Ctrl-C, which leaves running answers the time they are granted."""
-    say(f"starting {engines} engines with the demo model …")
-    commands = [engine_command("demo") for _ in range(engines)]
-    async with Fleet(engines=commands, gateway=gateway, run_dir=DEMO_RUN, grace_s=drain_s + 5) as fleet:
-        say(f"ready {fleet.gateway.url}; logs are in {DEMO_RUN}/. Try:\n")
-        say(_CURL.format(url=fleet.gateway.url))
-        say("\nCtrl-C stops it.")
-        code = await fleet.gateway.ended()
-    say(f"the gateway ended by itself; its last words are in {fleet.gateway.log}")
-    return code
-
-
-_CURL = """  curl {url}/v1/completions -H 'content-type: application/json' \\
-    -d '{{"model": "demo", "prompt": "def read_lines(path):\\n", "max_tokens": 64, "temperature": 0}}'"""

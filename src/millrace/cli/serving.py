@@ -1,13 +1,41 @@
-"""How `millrace serve` reads the names of models, and says its options again to the demo's gateway."""
+"""How `millrace serve` reads names of models, and says its options: in errors, and to the demo's gateway."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 from millrace.gateway.names import Target
 
+OPTIONS = {
+    "backends": "--backend",
+    "specs": "--specs",
+    "aliases": "--alias",
+    "fallbacks": "--fallback",
+    "scrape_s": "--scrape",
+    "drain_s": "--drain",
+    "max_body_bytes": "--max-body",
+    "max_attempts": "--max-attempts",
+    "max_held": "--max-held",
+    "max_hold_s": "--max-hold",
+    "ratio of a retry budget": "--retry-ratio",
+    "reserve of a retry budget": "--retry-reserve",
+    "floor_per_s of a retry budget": "--retry-floor",
+}
+"""What settings are called where a person sets them."""
+
 _WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
+_SETTING = re.compile(rf"({'|'.join(OPTIONS)})(?=:| is )")
+
+
+@contextmanager
+def in_options() -> Iterator[None]:
+    """Let a ValueError that begins with a setting begin with its option."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(_SETTING.sub(lambda found: OPTIONS[found[1]], str(error), count=1)) from None
 
 
 def aliases_of(texts: list[str]) -> dict[str, Target]:

@@ -1,6 +1,7 @@
 """An OpenAI-compatible front for a fleet of engines: bytes in and out, decisions left to the controller."""
 
+from millrace.gateway.listening import AddressError, require_free
 from millrace.gateway.server import run
 from millrace.gateway.settings import GatewaySettings
 
-__all__ = ["GatewaySettings", "run"]
+__all__ = ["AddressError", "GatewaySettings", "require_free", "run"]

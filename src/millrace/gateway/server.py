@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import resource
 import signal
 import sys
@@ -21,19 +20,21 @@ from millrace.gateway.app import Gateway
 from millrace.gateway.client import ClientConnection, House
 from millrace.gateway.health import examine, watch
 from millrace.gateway.journal import Journal
+from millrace.gateway.listening import address, listen, port_of
 from millrace.gateway.settings import GatewaySettings
 
-BACKLOG = 4096
 FILES = 1 << 18
 SWEEP_S = 0.5
 DRAIN_STEP_S = 0.02
 LAST_WRITES_S = 2.0
-CANNOT_START = 2
 INTERRUPTED = 1
 
 
 def run(settings: GatewaySettings, controller: Controller) -> int:
-    """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice, 2 if it cannot start."""
+    """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice.
+
+    Raises AddressError if it cannot listen, OSError if it cannot write its log.
+    """
     _raise_file_limit()
     gc.collect()
     gc.freeze()
@@ -44,15 +45,16 @@ def run(settings: GatewaySettings, controller: Controller) -> int:
 
 @asynccontextmanager
 async def listening(settings: GatewaySettings, controller: Controller) -> AsyncIterator[Gateway]:
-    """A gateway that serves while the block runs. Raises OSError if it cannot listen or log."""
+    """A gateway that serves while the block runs. Raises AddressError, and OSError if it cannot log."""
     gateway = Gateway(settings, controller)
-    servers = [await _listen(gateway, settings.host, settings.port)]
+    servers = [await _listen(gateway, settings.host, settings.port, "port")]
     tasks: list[asyncio.Task[None]] = []
     try:
-        gateway.port = _port(servers[0])
+        gateway.port = port_of(servers[0])
         if settings.admin_port is not None:
-            servers.append(await _listen(gateway.admin, settings.admin_host, settings.admin_port))
-            gateway.admin.port = _port(servers[1])
+            admin = await _listen(gateway.admin, settings.admin_host, settings.admin_port, "admin-port")
+            servers.append(admin)
+            gateway.admin.port = port_of(admin)
         gateway.journal = _journal(settings, controller)
         tasks = await _look_after(gateway)
         yield gateway
@@ -67,19 +69,8 @@ async def listening(settings: GatewaySettings, controller: Controller) -> AsyncI
             gateway.journal.close()
 
 
-async def _listen(house: House, host: str, port: int) -> asyncio.Server:
-    """Raises OSError that names the address if it cannot be had."""
-    loop = asyncio.get_running_loop()
-    try:
-        return await loop.create_server(lambda: ClientConnection(house), host, port, backlog=BACKLOG)
-    except OSError as error:
-        error.filename = _address(host, port)
-        raise
-
-
-def _port(server: asyncio.Server) -> int:
-    port: int = server.sockets[0].getsockname()[1]
-    return port
+async def _listen(house: House, host: str, port: int, setting: str) -> asyncio.Server:
+    return await listen(lambda: ClientConnection(house), host, port, setting=setting)
 
 
 async def _look_after(gateway: Gateway) -> list[asyncio.Task[None]]:
@@ -111,19 +102,14 @@ async def drain(gateway: Gateway, hurry: asyncio.Event) -> None:
 async def _serve(settings: GatewaySettings, controller: Controller) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(lambda: hurry.set() if stop.is_set() else stop.set())
-    try:
-        async with listening(settings, controller) as gateway:
-            if gateway.admin.port is not None:
-                admin = _address(settings.admin_host, gateway.admin.port)
-                print(f"admin http://{admin}", file=sys.stderr, flush=True)
-            print(f"ready http://{_address(settings.host, gateway.port)}", file=sys.stderr, flush=True)
-            await stop.wait()
-            print(f"draining {len(gateway.exchanges)} requests", file=sys.stderr, flush=True)
-            await drain(gateway, hurry)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
-        print(f"cannot use {error.filename}: {why}", file=sys.stderr, flush=True)
-        return CANNOT_START
+    async with listening(settings, controller) as gateway:
+        if gateway.admin.port is not None:
+            admin = address(settings.admin_host, gateway.admin.port)
+            print(f"admin http://{admin}", file=sys.stderr, flush=True)
+        print(f"ready http://{address(settings.host, gateway.port)}", file=sys.stderr, flush=True)
+        await stop.wait()
+        print(f"draining {len(gateway.exchanges)} requests", file=sys.stderr, flush=True)
+        await drain(gateway, hurry)
     return INTERRUPTED if hurry.is_set() else 0
 
 
@@ -168,7 +154,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

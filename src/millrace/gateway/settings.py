@@ -35,6 +35,11 @@ class Backend(Struct, frozen=True):
             port = parts.port or 80
         except ValueError:
             raise ValueError(f"backends: {text!r} has no usable port") from None
+        if parts.scheme == "https":
+            raise ValueError(
+                f"backends: {text!r}: TLS is not spoken to engines; name an http:// address, such as that of "
+                "a proxy next to the gateway that adds it"
+            )
         if parts.scheme != "http" or not parts.hostname or parts.username or parts.query or parts.fragment:
             raise ValueError(f"backends: {text!r} must look like http://host:port or http://host:port/base")
         base = parts.path.rstrip("/").removesuffix("/v1")

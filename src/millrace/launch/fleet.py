@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from millrace.launch.commands import Command, Front
+from millrace.launch.keeping import keep
 from millrace.launch.process import Process
 
 
@@ -62,6 +63,15 @@ class Fleet:
         """Start an engine again on the port it had, ending it first if it still runs."""
         await engine.stop(grace_s=self._grace_s)
         await self._start(engine)
+
+    async def keep_engines(self, tell: Callable[[str], None]) -> None:
+        """Start engines again that end by themselves, on the ports they had, until cancelled.
+
+        `tell` hears which engine ended how, and when it is back.
+        """
+        async with asyncio.TaskGroup() as group:
+            for engine in self.engines:
+                group.create_task(keep(engine, tell, within_s=self._ready_within_s))
 
     def _gateway(self, gateway: Front) -> Process:
         def command(port: int) -> Sequence[str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from signal import SIGTERM
 
 import aiohttp
+import pytest
 from openai import APIStatusError, AsyncOpenAI
 
 from millrace.testing.engine import FakeEngine
@@ -89,3 +93,19 @@ def test_an_answer_may_keep_the_engines_name() -> None:
                 assert await asked(client, "chat") == (200, "m")
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("engines", [("--backend", "http://127.0.0.1:9"), ("--demo",)])
+@pytest.mark.parametrize("option", ["port", "admin-port"])
+def test_a_port_in_use_is_one_clear_line_before_anything_is_started(
+    tmp_path: Path, engines: tuple[str, ...], option: str
+) -> None:
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = ("serve", *engines, "--event-log", str(log), "--port", "0", f"--{option}", str(port))
+        argv = [sys.executable, "-m", "millrace", *words]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    why = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert (done.returncode, done.stderr) == (2, f"error: {why}; choose another --{option}\n")
+    assert not list(tmp_path.iterdir())

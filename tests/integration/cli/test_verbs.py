@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,11 +118,20 @@ BAD = [
     (("replay", "no-such-file.jsonl"), "no-such-file.jsonl"),
     (("trace", "inspect", "no-such-file.csv"), "no-such-file.csv"),
     (("serve",), "--backend"),
-    (("serve", "--backend", "ftp://engine:1"), "http://"),
+    (("serve", "--demo", "--backend", "http://engine:1"), "one of the two, not both"),
+    (("serve", "--backend", "ftp://engine:1"), "--backend: 'ftp://engine:1' must look like http://"),
+    (("serve", "--backend", "https://engine:1"), "TLS is not spoken to engines"),
+    (("serve", "--backend", "http://engine:1", "--scrape", "0"), "--scrape is 0.0"),
+    (("serve", "--backend", "http://engine:1", "--max-body", "0"), "--max-body is 0"),
+    (("serve", "--backend", "http://engine:1", "--max-hold", "-1"), "--max-hold is -1.0"),
+    (
+        ("serve", "--backend", "http://engine:1", "--event-log", "/no/such/log"),
+        "error: /no/such/log: No such",
+    ),
     (("serve", "--backend", "http://engine:1", "--alias", "short"), "NAME=MODEL"),
     (("serve", "--backend", "http://engine:1", "--alias", "chat=a:0,b:1"), "weights above 0"),
-    (("serve", "--backend", "http://engine:1", "--fallback", "a=b,b"), "each named once"),
-    (("serve", "--backend", "http://engine:1", "--retry-ratio", "-1"), "ratio of a retry budget is -1"),
+    (("serve", "--backend", "http://engine:1", "--fallback", "a=b,b"), "--fallback: 'a' must fall back"),
+    (("serve", "--backend", "http://engine:1", "--retry-ratio", "-1"), "--retry-ratio is -1"),
     (("engine", "--model", "/no/such/checkpoint"), "/no/such/checkpoint"),
     (("engine", "--batching", "splitfuse"), "split_fuse"),
     (("demo", "--routing", "nonsense"), "nonsense"),
@@ -152,18 +160,12 @@ def test_a_bad_row_of_a_trace_is_named_by_its_line(millrace: Run, tmp_path: Path
     assert "line 3" in said.err
 
 
-def test_a_taken_port_is_named() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        words = ["serve", "--backend", "http://127.0.0.1:9", "--port", port]
-        done = subprocess.run(
-            [sys.executable, "-m", "millrace", *words], capture_output=True, text=True, timeout=60
-        )
-    assert done.returncode == 2
-    assert port in done.stderr
-    assert "Traceback" not in done.stderr
+def test_without_arguments_there_is_help_and_no_empty_error(millrace: Run) -> None:
+    for words in ((), ("trace",)):
+        said = millrace(*words)
+        assert said.code == 2
+        assert "Usage: millrace" in said.out
+        assert said.err == ""
 
 
 def test_debug_shows_where_an_error_came_from() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -124,30 +123,6 @@ def test_a_second_signal_ends_it_at_once() -> None:
                 await gateway.stderr.readline()
                 gateway.process.terminate()
                 assert await gateway.process.wait() == 1
-
-    run(scenario())
-
-
-def test_a_port_in_use_is_one_clear_line_and_exit_code_2(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        log = tmp_path / "log"
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            async with serving("http://127.0.0.1:9", port=port, event_log=str(log)) as gateway:
-                assert await gateway.process.wait() == 2
-                message = (await gateway.stderr.read()).decode()
-            assert message == f"cannot use 127.0.0.1:{port}: Address already in use\n"
-            assert not log.exists()
-
-    run(scenario())
-
-
-def test_a_log_that_cannot_be_written_is_one_clear_line_and_exit_code_2(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        log = str(tmp_path / "none" / "log")
-        async with serving("http://127.0.0.1:9", event_log=log) as gateway:
-            assert await gateway.process.wait() == 2
-            assert (await gateway.stderr.read()).decode() == f"cannot use {log}: No such file or directory\n"
 
     run(scenario())
 

@@ -16,6 +16,15 @@ from millrace.launch import Command, Fleet, LaunchError, engine_command, gateway
 from tests.unit.launch.children import SERVE, all_end, python
 
 WAIT = SERVE + "signal.pause()"
+FAILING_ONCE = """
+import pathlib
+tries = pathlib.Path(sys.argv[2])
+tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+if len(tries.read_text()) == 2: sys.exit(3)
+signal.pause()
+"""
+"""Ends by itself the second time it is started."""
+
 BROKEN = "raise SystemExit('out of memory')"
 
 PARENT = """
@@ -108,6 +117,37 @@ def test_a_killed_engine_comes_back_on_its_port(tmp_path: Path) -> None:
             assert engine.pid != pid
 
     asyncio.run(run())
+
+
+def test_an_engine_that_ends_by_itself_is_named_and_started_again_on_its_port(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def run() -> None:
+        commands = [python(SERVE + FAILING_ONCE, str(tmp_path / "tries"))]
+        async with Fleet(engines=commands, gateway=front, run_dir=tmp_path / "run", grace_s=1) as fleet:
+            engine = fleet.engines[0]
+            url, pid = engine.url, engine.pid
+            keeping = asyncio.create_task(fleet.keep_engines(told.append))
+            assert pid is not None
+            os.kill(pid, signal.SIGTERM)
+            async with asyncio.timeout(20):
+                while sum("is back" in line for line in told) < 2:
+                    await asyncio.sleep(0.01)
+            assert (engine.alive, engine.url) == (True, url)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    asyncio.run(run())
+    log = tmp_path / "run" / "engine-0.log"
+    back = [line for line in told if "is back" in line]
+    assert told == [
+        f"engine-0 was ended by signal 15; its log is {log}",
+        "starting engine-0 again in 1 s",
+        back[0],
+        f"engine-0 exited with code 3; its log is {log}",
+        "starting engine-0 again in 2 s",
+        back[0],
+    ]
 
 
 def test_the_gateway_can_be_replaced_in_front_of_the_same_engines(tmp_path: Path) -> None:
