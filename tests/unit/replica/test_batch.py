@@ -203,3 +203,16 @@ def test_who_was_preempted_stays_out_of_that_step_even_if_it_would_fit() -> None
     assert ids(replica.waiting) == ["twin"]
     advance(replica)
     assert ids(replica.running) == ["old", "twin"]
+
+
+def test_what_is_free_is_taken_before_anybody_is_preempted() -> None:
+    replica = small(kv_blocks=3)
+    replica.add(Sequence("gone", 4, max_tokens=1, blocks=[7]))
+    advance(replica)
+    for name in ("old", "young"):
+        replica.add(Sequence(name, 4, max_tokens=5))
+    advance(replica)
+    assert replica.batch.pool.matched([7]) == 1
+    replica.plan()
+    assert ids(replica.waiting) == ["young"]
+    assert replica.batch.pool.matched([7]) == 0, "the old one took that block, and only then was none left"

@@ -97,3 +97,31 @@ def test_a_run_may_take_the_very_last_blocks() -> None:
     # Both have 3 blocks of 4 tokens and need 2 more each: 10 in all.
     assert next_lasts(begun((10, 9), (10, 9), kv_blocks=10)) == 8
     assert next_lasts(begun((10, 9), (10, 9), kv_blocks=9)) < 8
+
+
+def beside_a_prompt() -> Replica:
+    """A decode that soon needs a block, beside a prompt one of whose blocks is known from before."""
+    replica = Replica(Limits(step_tokens=5, kv_blocks=6, block_tokens=4), Policy())
+    pool = replica.batch.pool
+    known = pool.acquire([], 1)
+    assert known is not None
+    pool.publish(known[0], 102)
+    pool.release(known)
+    replica.add(Sequence("decodes", 2, 9))
+    replica.finish(next_run(replica), 1)
+    replica.add(Sequence("prompt", 16, 1, blocks=[101, 102, 103, 104]))
+    return replica
+
+
+def test_a_run_that_publishes_forgets_nothing() -> None:
+    stepped, leapt = beside_a_prompt(), beside_a_prompt()
+    for _ in range(3):
+        stepped.finish(next_run(stepped), 1)
+    counts = []
+    while sum(counts) < 3:
+        run = next_run(leapt)
+        counts.append(leapt.lasting(run))
+        leapt.finish(run, counts[-1])
+    assert counts == [2, 1]
+    for replica in (stepped, leapt):
+        assert [replica.batch.pool.matched([name]) for name in (101, 102, 103)] == [1, 0, 1]
