@@ -116,14 +116,10 @@ class Batch:
         """
         self.preempting = False
         decodes, pool = self.decodes, self.pool
-        lacking = decodes.lacking()
-        while lacking > pool.free:
+        while not decodes.take(pool, decodes.lacking()):
             decodes.take(pool, pool.free)
             self._preempt()
             self.preempting = True
-            lacking = decodes.lacking()
-        if lacking:
-            decodes.take(pool, lacking)
 
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""

@@ -95,11 +95,12 @@ class Decodes(Pace):
         """Blocks to take before all may compute one more token."""
         return self._due[self.iteration % self.block_tokens] - self.spare
 
-    def take(self, pool: BlockPool, blocks: int) -> None:
-        """Take blocks for the iteration to come."""
-        took = pool.grow(self.stock, blocks)
-        assert took, "nobody takes more blocks than are free"
+    def take(self, pool: BlockPool, blocks: int) -> bool:
+        """Take blocks for the iteration to come, or none and return False if fewer are free."""
+        if not pool.grow(self.stock, blocks):
+            return False
         self.spare += blocks
+        return True
 
     def blocks(self, count: int) -> int:
         """Blocks that so many iterations fill or begin to fill, beyond those held now but for the spare."""

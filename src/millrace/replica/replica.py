@@ -207,12 +207,15 @@ class Replica:
         if run.decodes:
             self.batch.decodes.advance(count, self.batch.pool, run.paused)
         if self._aborted:
-            for chunk in run.prefills if count > 1 else ():
-                if chunk.sequence in self._aborted:  # only the last iteration is lost
-                    self._book(chunk, count - 1)
-            for sequence in self._aborted:
-                self.batch.release(sequence)
-            self._aborted.clear()
+            self._drop(run, count)
+
+    def _drop(self, run: Run, count: int) -> None:
+        for chunk in run.prefills if count > 1 else ():
+            if chunk.sequence in self._aborted:  # only the last iteration is lost
+                self._book(chunk, count - 1)
+        for sequence in self._aborted:
+            self.batch.release(sequence)
+        self._aborted.clear()
 
     def _book(self, chunk: Chunk, count: int) -> None:
         """Book what a chunk computed in so many iterations; a prompt that is complete decodes from now."""

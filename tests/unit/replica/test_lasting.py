@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 
 from millrace.core.replica import Limits
+from millrace.policies.batching import prefill_first
 from millrace.policies.batching.split_fuse import Policy
 from millrace.replica.executor import Run
 from millrace.replica.replica import Replica
@@ -125,3 +126,25 @@ def test_a_run_that_publishes_forgets_nothing() -> None:
     assert counts == [2, 1]
     for replica in (stepped, leapt):
         assert [replica.batch.pool.matched([name]) for name in (101, 102, 103)] == [1, 0, 1]
+
+
+def test_a_prompt_that_is_aborted_in_a_run_has_published_all_but_its_last_chunk() -> None:
+    replica = Replica(Limits(step_tokens=4, kv_blocks=8, block_tokens=4), Policy())
+    replica.add(Sequence("a", 16, 1, blocks=[1, 2, 3, 4]))
+    run = next_run(replica)
+    assert replica.lasting(run) == 3
+    replica.abort("a")
+    assert replica.finish(run, 2).ended == ()
+    assert replica.batch.pool.matched([1, 2, 3]) == 1
+    assert replica.kv_free_tokens == 8 * 4
+
+
+def test_who_is_aborted_while_prompts_go_first_gives_back_the_block_it_was_to_fill() -> None:
+    replica = Replica(Limits(step_tokens=8, kv_blocks=8, block_tokens=4), prefill_first.Policy())
+    replica.add(Sequence("decodes", 4, 9))
+    replica.finish(next_run(replica), 1)
+    replica.add(Sequence("prompt", 5, 9))
+    replica.finish(next_run(replica), 1)
+    assert replica.kv_free_tokens == (8 - 2 - 2) * 4
+    replica.abort("decodes")
+    assert replica.kv_free_tokens == (8 - 2) * 4

@@ -21,7 +21,8 @@ class Policy:
 
     def plan(self, batch: BatchView) -> Plan:
         """Grant decodes, then prompts already begun, then waiting ones, until the step is full."""
-        left = batch.step_tokens - batch.decoding
+        decodes = batch.decoding
+        left = batch.step_tokens - decodes
         if left <= 0:
             return Plan(batch.step_tokens)
         grants: list[Grant] = []
@@ -35,4 +36,4 @@ class Policy:
                     break
                 grants.append(Grant(sequence.id, min(batch.missing_tokens(sequence), left)))
                 left -= grants[-1].tokens
-        return Plan(batch.decoding, grants)
+        return Plan(decodes, grants)
