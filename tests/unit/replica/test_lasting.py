@@ -118,7 +118,7 @@ def test_a_run_that_publishes_forgets_nothing() -> None:
     stepped, leapt = beside_a_prompt(), beside_a_prompt()
     for _ in range(3):
         stepped.finish(next_run(stepped), 1)
-    counts = []
+    counts: list[int] = []
     while sum(counts) < 3:
         run = next_run(leapt)
         counts.append(leapt.lasting(run))
