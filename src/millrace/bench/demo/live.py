@@ -18,8 +18,6 @@ from millrace.core.request import Slo
 from millrace.launch import Command, Fleet, engine_command, gateway_command
 from millrace.launch.commands import Front
 
-REHEARSAL = "round_robin"  # every engine sees as much of a rehearsal
-
 
 def engine(limits: Limits, *options: str) -> Command:
     """The command of one demo engine on one core."""
@@ -35,7 +33,7 @@ def engine(limits: Limits, *options: str) -> Command:
 
 
 def fleet(settings: DemoSettings, repeat: int) -> Fleet:
-    """Engines with empty caches that log their steps, behind a gateway for rehearsals."""
+    """Engines with empty caches that log their steps, behind a gateway that rehearses the first policy."""
     folder = _logs(settings.out, repeat)
     folder.mkdir(parents=True, exist_ok=True)
     steps = [step_log(settings.out, repeat, n) for n in range(settings.engines)]
@@ -43,9 +41,14 @@ def fleet(settings: DemoSettings, repeat: int) -> Fleet:
         log.unlink(missing_ok=True)
     return Fleet(
         engines=[engine(settings.limits, "--step-log", str(log)) for log in steps],
-        gateway=gateway_command(routing=REHEARSAL),
+        gateway=rehearsing(settings, settings.routing[0]),
         run_dir=folder,
     )
+
+
+def rehearsing(settings: DemoSettings, routing: str) -> Front:
+    """A gateway under one routing policy, for rehearsals."""
+    return gateway_command(routing=routing, names=[replica_id(n) for n in range(settings.engines)])
 
 
 def gateway(settings: DemoSettings, routing: str, repeat: int, spec: ReplicaSpec) -> Front:

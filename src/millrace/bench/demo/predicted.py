@@ -8,7 +8,7 @@ from itertools import chain
 from msgspec import Struct
 
 from millrace.bench.demo import calibrate
-from millrace.bench.demo.live import REHEARSAL, event_log, replica_id
+from millrace.bench.demo.live import event_log, replica_id
 from millrace.bench.demo.settings import MODEL, DemoSettings
 from millrace.bench.demo.workload import jobs
 from millrace.bench.prompts import Planned
@@ -56,14 +56,17 @@ def replica_spec(cost: Linear, limits: Limits) -> ReplicaSpec:
     )
 
 
-def calibrated(settings: DemoSettings, rehearsals: Sequence[Rehearsal]) -> Calibration:
-    """Fit prices to the steps of all rehearsals; what these do not explain of the answers is overhead."""
+def calibrated(settings: DemoSettings, routing: str, rehearsals: Sequence[Rehearsal]) -> Calibration:
+    """Fit prices to the steps of all rehearsals; what these do not explain of the answers is overhead.
+
+    `routing` is that of the rehearsals.
+    """
     steps = list(chain.from_iterable(one.steps for one in rehearsals))
     prices = fit_shared(steps, engines=settings.engines)
     found = Calibration(prices=prices, off_by=[(one.shape, prices.off_by(one)) for one in steps])
     spec = replica_spec(prices.cost, settings.limits)
     late_s = [
-        calibrate.overhead_s(one.outcomes, _simulated(settings, REHEARSAL, one.planned, found, spec).outcomes)
+        calibrate.overhead_s(one.outcomes, _simulated(settings, routing, one.planned, found, spec).outcomes)
         for one in rehearsals
     ]
     return Calibration(prices=prices, off_by=found.off_by, overhead_s=sum(late_s) / len(late_s))

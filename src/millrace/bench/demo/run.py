@@ -18,7 +18,7 @@ from millrace.bench.report import Repeat, Run, RunReport, Written, origin, repea
 from millrace.core.calibration import fit_shared
 from millrace.core.outcome import Outcome
 from millrace.core.replica import ReplicaSpec
-from millrace.launch import Fleet, gateway_command
+from millrace.launch import Fleet
 
 _WARMING = 8
 
@@ -59,7 +59,7 @@ class _Once:
     def __init__(self, settings: DemoSettings, repeat: int) -> None:
         self._settings = settings
         self._repeat = repeat
-        self._rehearsals: list[Rehearsal] = []
+        self._rehearsals: list[Rehearsal] = []  # two for each policy
         self._live: list[Run] = []
         self._specs: list[ReplicaSpec] = []
 
@@ -68,18 +68,21 @@ class _Once:
         settings = self._settings
         async with live.fleet(settings, self._repeat) as fleet:
             await gather(*(live.send(one.url, warming(settings, _WARMING)) for one in fleet.engines))
-            await self._rehearse(fleet)
             for number, routing in enumerate(settings.routing):
                 counted = progress.counting(f"  {routing}: requests answered", settings.requests)
+                if number:
+                    await fleet.switch_gateway(live.rehearsing(settings, routing))
+                await self._rehearse(fleet)
                 await self._perform(fleet, number, counted)
-                await fleet.switch_gateway(gateway_command(routing=live.REHEARSAL))
+                await fleet.switch_gateway(live.rehearsing(settings, routing))
                 await self._rehearse(fleet)
 
     def predicted(self) -> dict[str, tuple[Repeat, Calibration]]:
         """Simulate what was played; the fleet is gone, so this disturbs nobody."""
         found = {}
         for number, routing in enumerate(self._settings.routing):
-            calibration = calibrated(self._settings, self._rehearsals[number : number + 2])
+            around = self._rehearsals[2 * number : 2 * number + 2]
+            calibration = calibrated(self._settings, routing, around)
             simulated = predict(
                 self._settings,
                 routing,

@@ -25,7 +25,7 @@ class DemoSettings(Struct, frozen=True, kw_only=True):
     engines: int = 3
     routing: tuple[str, ...] = ("round_robin", "prefix_affinity")
     repeats: int = 3
-    requests: int = 150
+    requests: int = 144
     from_s: float = 600.0
     speed: float = 1.5
     seed: int = 7
