@@ -7,6 +7,7 @@ Prompts are measured in bytes and hashed in byte blocks: no tokenizer, no model 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -67,10 +68,12 @@ class Measure(Struct, frozen=True, kw_only=True):
 class Asked(Struct, frozen=True):
     """A described body: the request, and how its answer shall be sent.
 
-    `usage_wanted`: the client asked for a usage event in its stream. `stream_options`: it sent that field.
+    `name` is what the client called the model, which the request has by its own name. `usage_wanted`: the
+    client asked for a usage event in its stream. `stream_options`: it sent that field.
     """
 
     request: Request
+    name: str
     stream: bool
     usage_wanted: bool
     stream_options: bool
@@ -110,8 +113,12 @@ def describe(
     session: str | None = None,
     slo: Slo = NO_SLO,
     measure: Measure,
+    served: Callable[[str, str], str] | None = None,
 ) -> Asked:
     """Describe a body; `tenant` and `session` are what its headers said and win over the body's fields.
+
+    `served` returns the model that a name stands for, given the name and who asks (the session, or else the
+    request's id); without it names are models. Blocks belong to the model, whatever it was called.
 
     Raises InvalidRequestError, naming the field, when the body is no JSON object of the right types.
     """
@@ -119,20 +126,22 @@ def describe(
     prompt = _prompt(fields, kind)
     tokens, block_tokens = _count_tokens(prompt, measure)
     options = fields.stream_options
+    session = session or fields.session_id or fields.prompt_cache_key
+    model = fields.model if served is None else served(fields.model, session or id)
     request = Request(
         id=id,
-        model=fields.model,
+        model=model,
         prompt_tokens=tokens,
         max_tokens=0 if kind == "embedding" else _max_tokens(fields, measure),
         tenant=tenant or fields.user or "default",
-        session=session or fields.session_id or fields.prompt_cache_key,
-        blocks=_blocks(fields, prompt, measure),
+        session=session,
+        blocks=_blocks(fields, model, prompt, measure),
         block_tokens=block_tokens,
         priority=fields.priority or 0,
         slo=slo,
     )
     wanted = isinstance(options, _StreamOptions) and options.include_usage is True
-    return Asked(request, fields.stream is True, wanted, options is not msgspec.UNSET)
+    return Asked(request, fields.model, fields.stream is True, wanted, options is not msgspec.UNSET)
 
 
 def _fields(body: bytes) -> _Fields:
@@ -170,14 +179,14 @@ def _prompt(fields: _Fields, kind: Kind) -> bytes:
     return prompt[1:-1] if prompt[:1] == b'"' else prompt
 
 
-def _blocks(fields: _Fields, prompt: bytes, measure: Measure) -> tuple[int, ...]:
+def _blocks(fields: _Fields, model: str, prompt: bytes, measure: Measure) -> tuple[int, ...]:
     """Hash the bytes that decide what a prefix cache can reuse, in the order of a chat template.
 
     Two models share nothing, and tools and system prompts come before the messages. A client that
     serialises a conversation the same way each turn makes each turn's bytes a prefix of the next.
     """
     head = prompt[: measure.block_bytes * measure.hashed_blocks]
-    text = b"%b\n%b%b%b" % (fields.model.encode(), bytes(fields.tools), bytes(fields.system), head)
+    text = b"%b\n%b%b%b" % (model.encode(), bytes(fields.tools), bytes(fields.system), head)
     return chain_bytes(text, measure.block_bytes, limit=measure.hashed_blocks)
 
 

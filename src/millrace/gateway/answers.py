@@ -174,8 +174,9 @@ class EventStream:
     def _open(self, data: bytes) -> None:
         """Send the head together with the first bytes of the body."""
         fields = b"" if self._exchange.client.bare else b"transfer-encoding: chunked\r\n"
-        if b"cache-control:" not in self._head.fields.lower():
-            fields += b"cache-control: no-cache\r\n"
+        said = self._head.fields.lower()
+        for field in (b"cache-control: no-cache\r\n", b"x-accel-buffering: no\r\n"):
+            fields += b"" if field[: field.index(b":") + 1] in said else field
         self.committed = True
         self._write = self._exchange.client.write
-        self._write(self._exchange.opening(self._head, fields + b"x-accel-buffering: no\r\n") + data)
+        self._write(self._exchange.opening(self._head, fields) + data)

@@ -18,18 +18,18 @@ from millrace.gateway.client import ClientConnection
 from millrace.gateway.errors import Fault
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.fleet import Fleet
-from millrace.gateway.ids import RequestIds, slo_of, text_of
+from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of
 from millrace.gateway.journal import Journal
 from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
 from millrace.gateway.names import Names
 from millrace.gateway.request import Incoming
-from millrace.gateway.routes import INFERENCE, path_of
+from millrace.gateway.routes import COUNT_TOKENS, INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 
-SHUTTING_DOWN = Fault(503, "the gateway is shutting down", retry_after_s=1.0)
+SHUTTING_DOWN = Fault(503, "the gateway is shutting down", retry_after_s=errors.RESTART_S)
 
 
 class Mind(Protocol):
@@ -62,6 +62,7 @@ class Gateway:
         self._controller = controller
         self._ids = RequestIds()
         self._names = Names(settings.aliases, settings.fallbacks)
+        self._served = self._model_for if settings.aliases else None
         self._events: deque[Event] = deque()
         self._telling = False
         self._loop = asyncio.get_running_loop()
@@ -137,24 +138,30 @@ class Gateway:
                 kind,
                 id=request_id,
                 tenant=text_of(noted, b"x-tenant-id"),
-                session=text_of(noted, b"x-session-id"),
+                session=session_of(noted),
                 slo=slo_of(noted),
                 measure=self.settings.measure,
+                served=self._served,
             )
         except InvalidRequestError as error:
             self.metrics.errors["unknown", "400"] += 1
             fault = Fault(400, str(error), error.param)
             client.respond(errors.answer(fault, request_id.encode(), kind=kind, close=client.closing))
             return
-        name, request = asked.request.model, self._names.resolve(asked.request, self.fleet.catalogue)
-        if request is not asked.request:
-            asked = replace(asked, request=request)
-        if request.model != name:
-            wire = wire.asking(request.model)
-        exchange = Exchange(self, client, kind, asked, wire, name=name)
+        model = asked.request.model
+        if fallbacks := self._names.fallbacks.get(model):
+            asked = replace(asked, request=replace(asked.request, fallbacks=fallbacks))
+        if wire.target == COUNT_TOKENS:
+            asked = replace(asked, request=replace(asked.request, max_tokens=0))
+        if model != asked.name:
+            wire = wire.asking(model)
+        exchange = Exchange(self, client, kind, asked, wire)
         self.exchanges[request_id] = client.current = exchange
         self.tell(Arrived(self.now_s(), asked.request))
         exchange.fresh = False
+
+    def _model_for(self, name: str, who: str) -> str:
+        return self._names.model_for(name, who, self.fleet.catalogue)
 
     def _decide(self, event: Event) -> list[Action]:
         try:

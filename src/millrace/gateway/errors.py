@@ -16,6 +16,8 @@ from msgspec import Struct
 from millrace.core.prompt import Kind
 
 LONGEST_RETRY_S = 120.0
+RESTART_S = 1.0
+"""When to come back to a gateway that shuts down: another one, or its successor, is likely to be there."""
 RETRYABLE = frozenset((429, 502, 503, 504))
 
 _OPENAI = {

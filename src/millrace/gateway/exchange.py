@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
     from millrace.gateway.client import ClientConnection
 
-MOVED_ON = frozenset((500, 502, 503))
+MOVED_ON = frozenset((502, 503))
+"""An engine that cannot take requests now. A 500 may be the request's own doing and must not wander."""
 USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
 
 
@@ -57,13 +58,13 @@ class Exchange:
     )
 
     def __init__(
-        self, gateway: Gateway, client: ClientConnection, kind: Kind, asked: Asked, wire: Wire, *, name: str
+        self, gateway: Gateway, client: ClientConnection, kind: Kind, asked: Asked, wire: Wire
     ) -> None:
         self._gateway = gateway
         self.client = client
         self.kind = kind
         self.request = asked.request
-        self.name, self.model = name, asked.request.model
+        self.name, self.model = asked.name, asked.request.model
         self.wire_id = asked.request.id.encode()
         uncounted = asked.stream and not asked.usage_wanted and kind in USAGE_EVENTS
         counting = wire.counting(stream_options=asked.stream_options) if uncounted else None
@@ -257,7 +258,8 @@ class Exchange:
             self.client.done()
         else:
             close = self.client.closing
-            self.client.respond(errors.answer(Fault(503, why), self.wire_id, kind=self.kind, close=close))
+            fault = Fault(503, why, retry_after_s=errors.RESTART_S)
+            self.client.respond(errors.answer(fault, self.wire_id, kind=self.kind, close=close))
 
     def _finish(self, status: int, usage: Usage, *, begins: bool = False) -> None:
         """Count the answer and tell the controller of its end; of its beginning too if both came at once."""

@@ -13,6 +13,10 @@ from millrace.core.request import Slo
 
 NAME_LIMIT = 128
 
+SESSION_FIELDS = (b"x-session-id", b"x-session-token", b"x-session-affinity", b"x-claude-code-session-id")
+"""Ours and llm-d's, OpenCode's, and Claude Code's; the first that is there counts."""
+
+_SESSION_FIELDS = frozenset(SESSION_FIELDS)
 _SLO_FIELDS = frozenset((b"x-llm-d-slo-ttft-ms", b"x-llm-d-slo-tpot-ms", b"x-slo-ttft-ms", b"x-slo-tpot-ms"))
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -39,6 +43,14 @@ def text_of(noted: dict[bytes, bytes], field: bytes) -> str | None:
     """Return a header as text, cut to a sane length; None if it is absent or empty."""
     value = noted.get(field)
     return value[:NAME_LIMIT].decode("latin-1") if value else None
+
+
+def session_of(noted: dict[bytes, bytes]) -> str | None:
+    """Return the conversation that the headers name, under whichever of its names clients have for it."""
+    if _SESSION_FIELDS.isdisjoint(noted):
+        return None
+    named = (text_of(noted, field) for field in SESSION_FIELDS)
+    return next(filter(None, named), None)
 
 
 def slo_of(noted: dict[bytes, bytes]) -> Slo:

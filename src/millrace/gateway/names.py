@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from math import inf
 
-from msgspec.structs import replace
-
 from millrace.core.draw import draw
-from millrace.core.request import Request
 
 ANYTHING = "*"
 DRAWS = 1 << 64
@@ -21,27 +18,23 @@ Target = str | dict[str, float]
 
 
 class Names:
-    """Resolves what clients ask for. Raises ValueError for names that lead nowhere."""
+    """Resolves what clients ask for; `fallbacks` are what models turn to. Raises ValueError for bad names."""
 
     def __init__(self, aliases: Mapping[str, Target], fallbacks: Mapping[str, tuple[str, ...]]) -> None:
         self.targets = {name: models_of(name, target) for name, target in aliases.items()}
-        self._fallbacks = dict(fallbacks)
+        self.fallbacks = dict(fallbacks)
         self._anything = self.targets.get(ANYTHING)
         self._refuse_loops()
 
-    def resolve(self, request: Request, served: Container[str]) -> Request:
-        """Return the request for the model that its name stands for, with what that model falls back on.
+    def model_for(self, name: str, who: str, served: Container[str]) -> str:
+        """Return the model that a name stands for; `who` asks: a conversation, or else a single request.
 
         `served` are the names that need no catch-all.
         """
-        shares = self.targets.get(request.model)
-        if shares is None and self._anything is not None and request.model not in served:
+        shares = self.targets.get(name)
+        if shares is None and self._anything is not None and name not in served:
             shares = self._anything
-        model = request.model if shares is None else _drawn(shares, request.session or request.id)
-        fallbacks = self._fallbacks.get(model, ())
-        if model == request.model and not fallbacks:
-            return request
-        return replace(request, model=model, fallbacks=fallbacks)
+        return name if shares is None else _drawn(shares, who)
 
     def _refuse_loops(self) -> None:
         looped = sorted({model for shares in self.targets.values() for model in shares} & set(self.targets))
@@ -49,7 +42,7 @@ class Names:
             raise ValueError(
                 f"aliases: {looped} stand for models and for other names; name the served models"
             )
-        for model, others in self._fallbacks.items():
+        for model, others in self.fallbacks.items():
             if not others or len({model, *others}) <= len(others):
                 raise ValueError(f"fallbacks: {model!r} must fall back on other models, each named once")
             if named := sorted({model, *others} & set(self.targets)):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from millrace.core.prompt import Kind
 
+COUNT_TOKENS = b"/v1/messages/count_tokens"
+
 INFERENCE: dict[bytes, Kind] = {
     b"/v1/chat/completions": "chat",
     b"/v1/completions": "text",
     b"/v1/embeddings": "embedding",
     b"/v1/messages": "messages",
+    COUNT_TOKENS: "messages",
     b"/v1/responses": "responses",
 }
 

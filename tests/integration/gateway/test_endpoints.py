@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,26 @@ def test_liveness_is_the_gateways_own_and_readiness_the_fleets() -> None:
                 assert answer.json["reasons"] == ["no replica is ready"]
 
     run(scenario())
+
+
+def test_counting_tokens_is_an_engines_affair_and_makes_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with one_engine(event_log=tmp_path / "log") as (engine, gateway):
+            path = "/v1/messages/count_tokens"
+            asked = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+            counted = b'{"input_tokens":9}'
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            engine.script = Script(raw=head % len(counted) + counted)
+            answer = await ask(gateway, post(asked, path=path))
+            assert (answer.status, answer.body) == (200, counted)
+            assert [(heard.path, heard.body) for heard in engine.heard] == [(path, asked)]
+            refused = await ask(gateway, post(b'{"model":"m"}', path=path))
+            assert (refused.status, refused.json["type"]) == (400, "error")
+
+    run(scenario())
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()[1:]]
+    (arrived,) = (line["event"] for line in lines if line["event"]["type"] == "Arrived")
+    assert arrived["request"]["max_tokens"] == 0
 
 
 def test_models_are_those_of_the_engines_and_names_may_hold_slashes() -> None:

@@ -29,7 +29,6 @@ HTML = Script(raw=b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\nconte
     [
         *(Script(breaks=how) for how in BREAKS),
         *(Script(breaks=how, break_after=0) for how in BREAKS[:2]),
-        Script(status=500),
         Script(status=502),
         Script(status=503),
         Script(status=429, headers=("retry-after: 3",)),
@@ -170,6 +169,23 @@ def test_an_engines_refusal_is_passed_on_and_not_tried_again(status: int) -> Non
     run(scenario())
 
 
+def test_a_request_that_breaks_an_engine_with_a_500_does_not_wander_to_the_others() -> None:
+    async def scenario() -> None:
+        script = Script(status=500)
+        async with (
+            FakeEngine("a", script=script) as first,
+            FakeEngine("b", script=script) as second,
+            gateway_for(first, second) as gateway,
+        ):
+            answer = await ask(gateway, chat())
+            assert (answer.status, answer.json["error"]["message"]) == (500, "status 500")
+            assert len(first.heard) + len(second.heard) == 1
+            page = (await ask(gateway, get("/metrics"))).body
+            assert b'outcome="engine_error"} 1.0' in page
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("break_after", [None, 0])
 def test_a_silent_engine_is_given_up_and_another_one_asked(break_after: int | None) -> None:
     async def scenario() -> None:
@@ -270,7 +286,7 @@ def test_a_head_without_end_is_garbage() -> None:
 
 def test_embeddings_pass_and_fail_over_too() -> None:
     async def scenario() -> None:
-        script = Script(status=500)
+        script = Script(status=503)
         async with (
             FakeEngine("a", script=script) as bad,
             FakeEngine("b") as good,

@@ -59,6 +59,17 @@ def test_a_streams_head_tells_proxies_to_keep_their_hands_off() -> None:
     run(scenario())
 
 
+def test_what_an_engine_says_to_proxies_itself_is_not_said_twice() -> None:
+    async def scenario() -> None:
+        async with one_engine() as (engine, gateway), caller(gateway) as one:
+            engine.script = Script(headers=("X-Accel-Buffering: no", "Cache-Control: no-store"))
+            await one.say(chat(stream=True))
+            head = (await one.reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.count(b"x-accel-buffering:") == head.count(b"cache-control:") == 1
+
+    run(scenario())
+
+
 def test_a_body_reaches_the_engine_as_the_client_wrote_it() -> None:
     body = b'{ "model":"m" ,"messages":[ ],"unknown":{"a":[1.0,1e2]}, "top_k":5,\n"kv_transfer_params":null}'
 

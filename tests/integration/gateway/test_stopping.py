@@ -105,7 +105,8 @@ def test_what_is_not_finished_in_time_is_told_so() -> None:
                 answer = await streaming.answer()
                 assert answer.whole
                 assert answer.events[-1]["error"]["message"] == DRAINING
-                assert (await waiting.answer()).status == 503
+                told = await waiting.answer()
+                assert (told.status, told.fields["retry-after"]) == (503, "1")
             assert await gateway.process.wait() == 0
             await until(lambda: engine.aborted == 2, "the engine was told to stop")
 

@@ -46,6 +46,19 @@ def test_headers_win_over_the_body_for_tenant_and_session() -> None:
     assert (told.tenant, told.session, told.slo) == ("t", "h", slo)
 
 
+def test_a_model_by_another_name_shares_its_blocks() -> None:
+    def named(name: str) -> Asked:
+        body = json.dumps({"model": name, "prompt": "x" * 2000, "session_id": "s"}).encode()
+        return describe(
+            body, "text", id="r", measure=Measure(), served=lambda name, who: name if who == "r" else "m"
+        )
+
+    alias, real = named("chat"), named("m")
+    assert len(real.request.blocks) >= 3
+    assert alias.request == real.request
+    assert (alias.name, real.name, alias.request.model) == ("chat", "m", "m")
+
+
 def test_a_cache_key_serves_as_session() -> None:
     assert asked(prompt_cache_key="k").request.session == "k"
 

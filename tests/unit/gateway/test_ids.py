@@ -6,7 +6,7 @@ import pytest
 
 from millrace.core.prompt import InvalidRequestError
 from millrace.core.request import Slo
-from millrace.gateway.ids import RequestIds, slo_of, text_of
+from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of
 
 
 def test_a_sane_id_of_the_client_is_taken() -> None:
@@ -35,6 +35,14 @@ def test_a_header_is_text_or_nothing() -> None:
     assert text_of({b"x-session-id": b""}, b"x-session-id") is None
     assert text_of({}, b"x-session-id") is None
     assert text_of({b"a": b"x" * 500}, b"a") == "x" * 128
+
+
+def test_a_session_is_known_by_several_names_and_the_first_counts() -> None:
+    for field in (b"x-session-id", b"x-session-token", b"x-session-affinity", b"x-claude-code-session-id"):
+        assert session_of({field: b"s"}) == "s"
+    assert session_of({b"x-session-token": b"t", b"x-session-id": b"s"}) == "s"
+    assert session_of({b"x-session-token": b"t", b"x-session-id": b""}) == "t"
+    assert session_of({}) is None
 
 
 def test_promises_are_read_under_both_names() -> None:
