@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import typer
 
@@ -23,6 +24,7 @@ def run(
     input_scale: options.InputScale = 1.0,
     output_scale: options.OutputScale = 1.0,
     models: options.Models = None,
+    adapters: options.Adapters = None,
     closed_loop: options.ClosedLoop = False,
     think: options.Think = None,
     slo: options.Objectives = "ttft=1s,tpot=50ms",
@@ -60,18 +62,14 @@ def run(
     policies = _checked(scenario, routing)
     if find:
         if sensitivity or energy or log or requests_out or report or chrome_trace:
-            raise ValueError(
-                "--find prints its result only: leave out --sensitivity, --energy and files to write"
-            )
+            raise ValueError("--find prints its result only: leave out --sensitivity, --energy and files")
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
     tasks = runs.tasks_of(
         scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace
     )
     every = runs.run_all(list(tasks), processes=processes, quiet=quiet)
-    if requests_out:
-        files.write_requests(requests_out, every)
-    where = [files.write_report(report, every, scenario)] if report else []
+    where = _write(every, scenario, requests_out, report)
     _tell([*scenario.notes(), *runs.notes(every, scenario), *where], quiet=quiet)
     _show(every, scenario, as_json=as_json)
 
@@ -93,6 +91,15 @@ def _search(
     else:
         put_table(search.table(found))
         put_table(results.price_table(scenario))
+
+
+def _write(
+    every: list[runs.Ran], scenario: Scenario, requests_out: Path | None, report: Path | None
+) -> list[str]:
+    """Write the files that were asked for; return the words that say where the report is."""
+    if requests_out:
+        files.write_requests(requests_out, every)
+    return [files.write_report(report, every, scenario)] if report else []
 
 
 def _show(every: list[runs.Ran], scenario: Scenario, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from millrace.core.fleet import FleetView, ReplicaView
 from millrace.core.request import Request
 
 NOBODY: frozenset[str] = frozenset()
+MOST_ADAPTERS = 1000  # that are remembered of a replica which does not limit them
 RECENT = 64  # finishes that the drain rate of a queue is measured over
 
 
@@ -55,6 +56,8 @@ class State:
             replica.phase = event.phase
             self._view.forget_ready()
         replica.report = event.report or replica.report
+        if event.report and event.report.adapters is not None:
+            replica.adapters = event.report.adapters
 
     def lose(self, replica_id: str) -> None:
         """Note that a replica cannot be reached. What was sent to it still fails one by one, by its shell."""
@@ -109,6 +112,8 @@ class State:
         queued_tokens = request.prompt_tokens
         if request.blocks:
             queued_tokens -= self._prefixes[replica_id].remember(request)
+        if request.adapter is not None:
+            replica.adapters = _used(replica, request.adapter)
         flight.queued_tokens = queued_tokens
         replica.waiting += 1
         replica.queued_tokens += queued_tokens
@@ -166,7 +171,7 @@ class State:
     def _empty(self, replica: ReplicaView) -> None:
         """Note that its process ended: neither its cache nor what it said of itself is true any more."""
         self._prefixes[replica.id].forget()
-        replica.report = None
+        replica.report, replica.adapters = None, ()
 
     def _join(self, event: Reported) -> ReplicaView:
         if event.spec is None:
@@ -181,3 +186,10 @@ class State:
         specs = [replica.spec for replica in self.replicas.values()]
         self._served = {model for spec in specs for model in spec.models}
         self._any_model = not all(spec.models for spec in specs)
+
+
+def _used(replica: ReplicaView, adapter: str) -> tuple[str, ...]:
+    """Return a replica's adapters when one is sent to it: no more than it can have."""
+    limits = replica.spec.limits
+    most = min(MOST_ADAPTERS, (limits and limits.adapters) or MOST_ADAPTERS)
+    return (*(one for one in replica.adapters if one != adapter), adapter)[-most:]

@@ -27,7 +27,8 @@ class ReplicaView(Struct, kw_only=True, eq=False):
     The counts are the controller's own bookkeeping, so they are never stale: `waiting` requests were
     sent and have no first token yet, `running` have one. `queued_tokens` are the prompt tokens (less
     what the prefix index holds) of the waiting ones, `context_tokens` the prompt tokens of the running
-    ones. `report` is what the engine last said of itself, None if it never spoke.
+    ones. `report` is what the engine last said of itself, None if it never spoke. `adapters` are believed to
+    be on its device: those last sent to it, or what it reported, the one used longest ago first.
     """
 
     id: str
@@ -39,6 +40,7 @@ class ReplicaView(Struct, kw_only=True, eq=False):
     queued_tokens: int = 0
     context_tokens: int = 0
     report: Report | None = None
+    adapters: tuple[str, ...] = ()
 
     @property
     def in_flight(self) -> int:

@@ -14,6 +14,7 @@ from millrace.core.cost import CostModel, Roofline, StepShape
 from millrace.core.cost.pipelined import Pipelined, check_stages
 from millrace.core.cost.roofline import check_tensor_parallel
 from millrace.core.device import DeviceSpec
+from millrace.core.lora import adapter_bytes
 from millrace.core.memory import kv_blocks
 from millrace.core.model import ModelSpec
 from millrace.core.presets import preset
@@ -39,6 +40,9 @@ OPTIONS = (
     "max_model_len",
     "block_size",
     "kv_blocks",
+    "max_loras",
+    "lora_load",
+    "lora_rank",
 )
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0}
@@ -69,6 +73,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     cold_start_s: float | None = None
     load_bytes_per_s: float | None = None
     pipeline_parallel: int = 1
+    adapter_load_s: float | None = None
     expert_parallel: int = 1
     ahead: bool = False
 
@@ -115,6 +120,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
             limits=limits,
             prefill_tokens_per_s=_prefill_tokens_per_s(cost, limits),
             decode_step_s=_decode_step_s(cost, limits),
+            adapter_load_s=self.adapter_load_s,
             price_per_h=None if price is None else price * self.devices,
         )
 
@@ -130,7 +136,9 @@ def parse_fleet(
     load_bandwidth (at which it reads its weights, like 5GB/s; a cold_start wins), prefix_caching and
     async_scheduling (on or off) and vLLM's own max_num_seqs, max_num_batched_tokens, max_model_len,
     block_size and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the
-    model's own up to 8,192, and without async_scheduling vLLM's presets have it on.
+    model's own up to 8,192, and without async_scheduling vLLM's presets have it on; max_loras (adapters on
+    the device at a time), lora_load (how long a step waits for one, like 50ms) or else lora_rank, which says
+    with load_bandwidth how long that is.
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -181,10 +189,25 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
             options, replace(model, experts=model.experts // ranks), device, (tensor_parallel, stages)
         ),
         price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
-        cold_start_s=_seconds(options["cold_start"]) if "cold_start" in options else None,
+        cold_start_s=_seconds("cold_start", options["cold_start"]) if "cold_start" in options else None,
         load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
+        adapter_load_s=_adapter_load_s(options, model),
         ahead=_switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
     )
+
+
+def _adapter_load_s(options: Mapping[str, str], model: ModelSpec) -> float | None:
+    if ("lora_load" in options or "lora_rank" in options) and "max_loras" not in options:
+        raise ValueError("lora_load and lora_rank are for adapters: say how many fit too, like max_loras=8")
+    if "lora_load" in options:
+        return _seconds("lora_load", options["lora_load"])
+    if "lora_rank" not in options:
+        return None
+    if "load_bandwidth" not in options:
+        raise ValueError(
+            "lora_rank says how large adapters are: say how they load too, like load_bandwidth=5GB/s"
+        )
+    return adapter_bytes(model, _whole(options, "lora_rank", 1)) / bytes_per_s(options["load_bandwidth"])
 
 
 def _ranks(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec) -> int:
@@ -227,6 +250,7 @@ def _limits(
         block_tokens=_whole(options, "block_size", default.block_tokens),
         context_tokens=_whole(options, "max_model_len", min(default.context_tokens, model.context_tokens)),
         prefix_caching=_switch(options, "prefix_caching", default.prefix_caching),
+        adapters=_whole(options, "max_loras", 1) if "max_loras" in options else None,
     )
     fitting = 0 if "kv_blocks" in options else kv_blocks(model, device, split[0], limits, split[1])
     return replace(limits, kv_blocks=_whole(options, "kv_blocks", fitting))
@@ -254,10 +278,10 @@ def _dollars(text: str) -> float:
     return float(text)
 
 
-def _seconds(text: str) -> float:
+def _seconds(name: str, text: str) -> float:
     found = _QUANTITY.fullmatch(text)
     if not found or found[2] not in _UNITS_S:
-        raise ValueError(f"cold_start is {text!r}; write a number with a unit, like 45s or 2m")
+        raise ValueError(f"{name} is {text!r}; write a number with a unit, like 45s or 2m")
     return float(found[1]) * _UNITS_S[found[2]]
 
 

@@ -13,7 +13,8 @@ Role = Literal["both", "prefill", "decode", "encode"]
 class Limits(Struct, frozen=True, kw_only=True):
     """An engine's own knobs: what one iteration and its memory may hold.
 
-    `step_tokens` is vLLM's `max_num_batched_tokens`, `sequences` its `max_num_seqs`.
+    `step_tokens` is vLLM's `max_num_batched_tokens`, `sequences` its `max_num_seqs`. `adapters` are how many
+    low-rank adapters are on the device at a time (`max_loras`); None does not limit them.
     """
 
     step_tokens: int = 512
@@ -22,6 +23,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     block_tokens: int = 16
     context_tokens: int = 8192
     prefix_caching: bool = True
+    adapters: int | None = None
 
 
 class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,7 +32,8 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `models` are the names it answers to. It takes `tensor_parallel` times `pipeline_parallel` devices;
     `expert_parallel` is over how many of them, or of its peers' too, the experts of a layer are spread. The
     speeds are predictions made when the fleet was described (from a cost model or a calibration); policies
-    that need one and find None must be cautious.
+    that need one and find None must be cautious. `adapter_load_s` is how long a step waits for an adapter
+    that is not on the device.
     """
 
     models: tuple[str, ...]
@@ -43,6 +46,7 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prefill_tokens_per_s: float | None = None
     decode_step_s: float | None = None
     price_per_h: float | None = None
+    adapter_load_s: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,3 +57,4 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting: int | None = None
     kv_free_tokens: int | None = None
     power_w: float | None = None
+    adapters: tuple[str, ...] | None = None

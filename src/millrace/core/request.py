@@ -22,7 +22,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     two requests share their first k blocks exactly when their first k hashes are equal.
     `deadline_s` is a moment on the fleet's clock after which an answer is worthless. `fallbacks` are models
     to turn to, in this order, while `model` has no ready replica, or after it turned the request away or
-    failed to answer it.
+    failed to answer it. `adapter` is the low-rank adapter that the model is to answer with.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_s: float | None = None
     slo: Slo = Slo()
     fallbacks: tuple[str, ...] = ()
+    adapter: str | None = None
 
     def alternatives(self) -> Iterator[Request]:
         """Yield the request as it is for each of its fallbacks, with those left to turn to after that."""

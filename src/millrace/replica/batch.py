@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 from millrace.core.batch import SequenceView
 from millrace.core.replica import Limits
@@ -43,7 +44,7 @@ class Batch:
         return len(self.decodes.members)
 
     @property
-    def waiting(self) -> deque[Sequence] | tuple[()]:
+    def waiting(self) -> Collection[Sequence]:
         """The queue, or nobody as long as nobody can be admitted.
 
         That is in an iteration that preempts, and after the KV cache had no room for one of them until
@@ -81,7 +82,7 @@ class Batch:
 
     def admit(self, sequence: Sequence) -> bool:
         """Let a waiting sequence run, with blocks for its whole length, or return False for lack of room."""
-        if not self.waiting:
+        if self.preempting or self._stuck_at == self.pool.eased or not self.queue:
             return False
         if len(self.running) >= self.sequences:
             raise ValueError(

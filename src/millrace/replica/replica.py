@@ -10,7 +10,7 @@ from collections import deque
 
 from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
-from millrace.replica.batch import Batch
+from millrace.replica.adapters import batch_for
 from millrace.replica.executor import Chunk, Executor, Run, Step, StepResult
 from millrace.replica.forming import chunks_of, form
 from millrace.replica.lasting import iterations
@@ -33,7 +33,7 @@ class Replica:
     def __init__(self, limits: Limits, batching: BatchingPolicy, *, lengths: bool = False) -> None:
         self.limits = limits
         self.batching = batching
-        self.batch = Batch(_checked(limits))
+        self.batch = batch_for(_checked(limits))
         # The last token is sampled but never fed back, so it needs no KV.
         self._capacity = min(limits.context_tokens, limits.kv_blocks * limits.block_tokens + 1)
         self._lengths = lengths
@@ -234,4 +234,6 @@ def _checked(limits: Limits) -> Limits:
     for name in ("step_tokens", "sequences", "kv_blocks", "block_tokens"):
         if getattr(limits, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(limits, name)}")
+    if limits.adapters is not None and limits.adapters < 1:
+        raise ValueError(f"adapters must be at least 1, or None for no limit, not {limits.adapters}")
     return limits

@@ -21,7 +21,7 @@ class Sequence:
     `blocks` are chained hashes of its full leading blocks; an engine appends to it as generated tokens
     fill further blocks. `table` lists the physical KV blocks it holds, in order; the first `published`
     of them were offered to the prefix cache. `cached_tokens` were found there when it was first admitted;
-    `rank` grows with every admission to the replica.
+    `rank` grows with every admission to the replica. `adapter` is the low-rank adapter that it needs.
 
     While a sequence decodes it has a `pace`, and gains a token with each of its iterations without being
     touched: `base` is what it has computed, less those iterations. `sampled` is only kept up without one.
@@ -39,6 +39,7 @@ class Sequence:
     base: int = 0
     sampled: int = 0
     pace: Pace | None = None
+    adapter: str | None = None
 
     @property
     def computed(self) -> int:

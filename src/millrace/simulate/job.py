@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
+from millrace.core.draw import draw
 from millrace.core.request import Request, Slo
 from millrace.core.trace import TraceRecord
 
@@ -65,6 +66,7 @@ def jobs_of(
 def job_of(record: TraceRecord, model: str, slo: Slo) -> Job:
     """Turn one trace record into a job for this model."""
     prompt_tokens, output_tokens = max(1, record.input_tokens), max(1, record.output_tokens)
+    blocks = record.blocks if record.adapter is None else _of_adapter(record.blocks, record.adapter)
     request = Request(
         id=record.id,
         model=model,
@@ -72,16 +74,23 @@ def job_of(record: TraceRecord, model: str, slo: Slo) -> Job:
         max_tokens=record.max_tokens or output_tokens,
         tenant=record.tenant or "default",
         session=record.session,
-        blocks=record.blocks,
+        blocks=blocks,
         block_tokens=record.block_tokens,
         priority=record.priority,
         slo=slo if record.slo == Slo() else record.slo,
+        adapter=record.adapter,
     )
     return Job(
         t_s=record.t_s,
         request=request,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
-        blocks=record.blocks,
+        blocks=blocks,
         block_tokens=record.block_tokens,
     )
+
+
+def _of_adapter(blocks: tuple[int, ...], adapter: str) -> tuple[int, ...]:
+    """Name blocks apart from those of other adapters: the same tokens have another KV cache there."""
+    mark = draw("adapter", adapter)
+    return tuple(block ^ mark for block in blocks)

@@ -11,6 +11,7 @@ from msgspec import Struct
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import ENDLESS, CostModel, StepShape, line_of
 from millrace.core.replica import Limits, ReplicaSpec, Report
+from millrace.replica.adapters import AdapterBatch
 from millrace.replica.executor import Run, Step, StepResult
 from millrace.replica.progress import Progress
 from millrace.replica.replica import Replica
@@ -89,6 +90,8 @@ class Server:
         self.cost = spec.cost
         self.limits = spec.spec.limits or Limits()
         self.ahead = spec.ahead
+        self._load_s = self.spec.adapter_load_s or 0.0
+        self._loading_s = 0.0
         self._fresh = partial(
             Replica, self.limits, batching, lengths=getattr(spec.cost, "needs_lengths", False)
         )
@@ -122,6 +125,7 @@ class Server:
         """Queue a job. Raises ValueError for one that can never fit."""
         blocks = job.engine_blocks(self.limits.block_tokens) if self.limits.prefix_caching else []
         sequence = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
+        sequence.adapter = job.request.adapter
         if self.ahead and self.busy:
             self.replica.vet(sequence)
             self._unseen.append(sequence)
@@ -150,8 +154,10 @@ class Server:
         self._run = run
         if run is None:
             return False
+        if self._load_s:
+            self._loading_s = self._loads_s()
         count = 1
-        if self.longest > 1 and not newcomers:
+        if self.longest > 1 and not newcomers and not self._loading_s:
             assert isinstance(run, Run)
             count = replica.lasting(run)
         if count > 1:
@@ -159,7 +165,7 @@ class Server:
             count = min(count, straight, self.longest)
             self._gain_s = slowdown * gain_s
         else:
-            first_s = self.cost.step_s(run.shape)
+            first_s = self.cost.step_s(run.shape) + self._loading_s
         self._count = count
         self._start_s = now_s
         self._first_s = first_s = slowdown * first_s
@@ -189,12 +195,27 @@ class Server:
         free_tokens = self.replica.kv_free_tokens
         if isinstance(self._run, Run) and (count := self._steps_by(now_s - self._start_s)) > 1:
             free_tokens -= self.replica.taken_tokens(self._run, count)
-        return Report(now_s=now_s, running=running, waiting=waiting, kv_free_tokens=free_tokens)
+        return Report(
+            now_s=now_s,
+            running=running,
+            waiting=waiting,
+            kv_free_tokens=free_tokens,
+            adapters=self._adapters(),
+        )
 
     def under_way(self) -> tuple[StepShape, int, float]:
-        """Return the first step of the run under way, how many like it there are, and their seconds."""
+        """Return the first step of the run under way, how many like it there are, and their own seconds."""
         assert self._run is not None
-        return self._run.shape, self._count, self.end_s - self._start_s
+        return self._run.shape, self._count, self.end_s - self._start_s - self._loading_s
+
+    def _loads_s(self) -> float:
+        """Seconds that the step just planned waits for adapters."""
+        batch = self.replica.batch
+        return self._load_s * batch.take_loads() if isinstance(batch, AdapterBatch) else 0.0
+
+    def _adapters(self) -> tuple[str, ...] | None:
+        batch = self.replica.batch
+        return tuple(batch.resident) if isinstance(batch, AdapterBatch) else None
 
     def _let_in(self) -> bool:
         """Show the replica those who arrived during the last step; say whether there are any."""

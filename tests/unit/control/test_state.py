@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millrace.core.event import Finished, Reported, Started
-from millrace.core.replica import ReplicaSpec, Report
+from millrace.core.replica import Limits, ReplicaSpec, Report
 from millrace.testing import fakes
 from tests.unit.control.scripted import arrive, controller_of, counts, join
 
@@ -74,3 +74,24 @@ def test_requests_sent_are_counted_by_model() -> None:
     for n in range(5):
         arrive(controller, f"q{n}", model="mn"[n == 0])
     assert controller.state.routed == {"n": 1, "m": 4}
+
+
+def test_adapters_last_sent_to_a_replica_are_believed_to_be_there() -> None:
+    controller = controller_of("a")
+    view = controller.state.replicas["a"]
+    view.spec = ReplicaSpec(models=("m",), limits=Limits(adapters=2))
+    for number, adapter in enumerate(("x", "y", "x", "z")):
+        arrive(controller, f"q{number}", adapter=adapter)
+    assert list(view.adapters) == ["x", "z"]
+    controller.on(Reported(1.0, "a", "ready", report=Report(now_s=1.0, adapters=("y",))))
+    controller.on(Reported(2.0, "a", "ready", report=Report(now_s=2.0)))
+    assert list(view.adapters) == ["y"]
+    controller.on(Reported(3.0, "a", "gone"))
+    assert not view.adapters
+
+
+def test_of_a_replica_without_a_limit_many_adapters_are_remembered() -> None:
+    controller = controller_of("a")
+    for number in range(3):
+        arrive(controller, f"q{number}", adapter=f"x{number}")
+    assert controller.state.replicas["a"].adapters == ("x0", "x1", "x2")

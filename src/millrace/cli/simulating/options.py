@@ -67,6 +67,15 @@ Models = Annotated[
         rich_help_panel=WORKLOAD,
     ),
 ]
+Adapters = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Spread requests over so many low-rank adapters, the k-th 1/k as often as the first.",
+        rich_help_panel=WORKLOAD,
+    ),
+]
 ClosedLoop = Annotated[
     bool,
     typer.Option(

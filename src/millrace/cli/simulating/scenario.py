@@ -22,6 +22,7 @@ from millrace.core.cost import CostModel
 from millrace.core.cost.energy import energy_source
 from millrace.core.cost.scaled import Scaled
 from millrace.core.fleet_spec import FleetGroup, bytes_per_s, members, parse_fleet
+from millrace.core.lora import spread_adapters
 from millrace.core.outcome import Outcome
 from millrace.core.request import Slo
 from millrace.core.trace import TraceRecord
@@ -49,6 +50,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     lengths: float = 1.0
     input_scale: float = 1.0
     output_scale: float = 1.0
+    adapters: int | None = None
     closed_loop: bool = False
     think: str | None = None
     max_hold_s: float = 30.0
@@ -99,6 +101,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             output_factor=self.lengths * self.output_scale,
         )
         kept = records if self.requests is None else first(records, self.requests)
+        kept = kept if self.adapters is None else spread_adapters(kept, self.adapters)
         return sorted(kept, key=attrgetter("t_s"))
 
     @cached_property
@@ -131,6 +134,10 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     def notes(self) -> Iterator[str]:
         """Yield what a person should know before the results surprise them."""
         yield from naming.notes(self.recorded, self.naming, self.served)
+        if any(group.limits.adapters is None for group in self.groups) and any(
+            record.adapter for record in self.recorded
+        ):
+            yield "requests name adapters, but not all of the fleet limits them: say max_loras in --fleet"
         started = any(fault.deed == "start" for fault in self.surroundings.faults)
         if (self.cold_start or self.load_bandwidth) and not started:
             yield "no replica starts in this run, so cold starts change nothing; start some with --faults"

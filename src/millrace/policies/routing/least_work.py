@@ -1,7 +1,8 @@
 """Send the request to the replica predicted to answer its first token soonest.
 
 The prediction is in seconds: prompt tokens queued before it and its own tokens the prefix cache lacks,
-at the replica's prefill speed, plus a decode iteration for each step that running requests share.
+at the replica's prefill speed, plus a decode iteration for each step that running requests share, plus the
+loading of an adapter that it lacks.
 
 Source: join the shortest queue, measured in work instead of requests; the prefix term as in llm-d and SGLang.
 """
@@ -49,7 +50,7 @@ def soonest(
     speed is taken to be as slow as the slowest known one; if none is known, `assumed_tokens_per_s` holds
     and decoding takes no time. One pass in one function, since this is asked for every request.
     """
-    slowest, fewest, soonest_s = None, 0, inf
+    slowest, fewest, soonest_s, adapter = None, 0, inf, request.adapter
     best: list[ReplicaView] = []
     for replica in replicas:
         spec = replica.spec
@@ -62,6 +63,8 @@ def soonest(
         seconds = work / speed
         if replica.running:
             seconds += ceil(work / (spec.limits or ENGINE_DEFAULTS).step_tokens) * step_s
+        if adapter is not None and adapter not in replica.adapters:
+            seconds += spec.adapter_load_s or 0.0
         if seconds > soonest_s:
             continue
         in_flight = replica.waiting + replica.running

@@ -107,3 +107,11 @@ def test_it_holds_when_nobody_is_ready() -> None:
 def test_the_assumed_speed_must_be_positive(speed: str) -> None:
     with pytest.raises(ValueError, match=r"assumed_tokens_per_s is .*; it must be positive"):
         load("routing", f"least_work(assumed_tokens_per_s={speed})")
+
+
+def test_an_adapter_that_is_not_there_has_to_be_loaded() -> None:
+    there = fakes.replica("r", prefill_tokens_per_s=100.0, decode_step_s=0.1, adapters=("a", "b"))
+    lacking = fakes.replica("r", prefill_tokens_per_s=100.0, decode_step_s=0.1, adapter_load_s=0.25)
+    assert _first_token_s(fakes.request(adapter="a"), there) == 1.0
+    assert _first_token_s(fakes.request(adapter="a"), lacking) == 1.25
+    assert _first_token_s(fakes.request(), lacking) == 1.0

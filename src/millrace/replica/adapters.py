@@ -1,0 +1,88 @@
+"""Low-rank adapters on a device: so many at a time, loaded when used, the least recently used forgotten.
+
+Source: the scheduler of vLLM, which passes over a waiting request whose adapter would be one too many
+(`max_loras`) and lets those behind it go, and its least-recently-used cache of adapters on the device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from itertools import islice
+
+from millrace.core.replica import Limits
+from millrace.replica.batch import Batch
+from millrace.replica.sequence import Sequence
+
+
+class AdapterBatch(Batch):
+    """A batch whose running sequences may use at most so many adapters; one that nobody uses may be replaced.
+
+    `resident` are the adapters on the device, the one used longest ago first. `loads` counts those that the
+    coming step uses for the first time since they were not.
+    """
+
+    def __init__(self, limits: Limits, slots: int) -> None:
+        super().__init__(limits)
+        self.slots = slots
+        self.resident: OrderedDict[str, None] = OrderedDict()
+        self.loads = 0
+        self._users: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        """Who can be admitted as far as adapters go, any of them together, as many as may run.
+
+        Whoever is passed over keeps its place, and is looked at again when somebody has left.
+        """
+        taken = set(self._users)
+        room = self.sequences - len(self.running)
+        return list(islice((one for one in super().waiting if self._joins(one, taken)), max(0, room)))
+
+    def admit(self, sequence: Sequence) -> bool:
+        """Let a waiting sequence run with its adapter, or return False for lack of room in the KV cache."""
+        adapter = sequence.adapter
+        if adapter is not None and not self._joins(sequence, set(self._users)):
+            raise ValueError(f"batching admitted {sequence.id!r} beyond the {self.slots} adapters allowed")
+        admitted = super().admit(sequence)
+        if admitted and adapter is not None:
+            self._use(adapter)
+        return admitted
+
+    def release(self, sequence: Sequence) -> None:
+        """Take all blocks and the adapter from a sequence."""
+        adapter = sequence.adapter
+        if adapter is not None and sequence.table:
+            self._users[adapter] -= 1
+            if not self._users[adapter]:
+                del self._users[adapter]
+            self.resident.move_to_end(adapter)
+        super().release(sequence)
+
+    def take_loads(self) -> int:
+        """Return how many adapters have to be loaded before the step just planned."""
+        loads, self.loads = self.loads, 0
+        return loads
+
+    def _joins(self, sequence: Sequence, taken: set[str]) -> bool:
+        """Whether its adapter fits beside those that are taken, of which it is one from now on."""
+        adapter = sequence.adapter
+        if adapter is None or adapter in taken:
+            return True
+        fits = len(taken) < self.slots
+        if fits:
+            taken.add(adapter)
+        return fits
+
+    def _use(self, adapter: str) -> None:
+        self._users[adapter] += 1
+        if adapter not in self.resident:
+            if len(self.resident) >= self.slots:
+                del self.resident[next(one for one in self.resident if one not in self._users)]
+            self.loads += 1
+        self.resident[adapter] = None
+        self.resident.move_to_end(adapter)
+
+
+def batch_for(limits: Limits) -> Batch:
+    """Return an empty batch within these limits."""
+    return Batch(limits) if limits.adapters is None else AdapterBatch(limits, limits.adapters)
