@@ -13,6 +13,8 @@ from millrace.core.replica import Limits
 from millrace.policies import load
 
 DEMO_NAME = "demo"
+# Longer contexts take a KV cache to match, so they have to be asked for.
+LONGEST = 2048
 
 
 def run(
@@ -37,7 +39,10 @@ def run(
     batching: Annotated[str, typer.Option(help="Batching policy; see `millrace policies`.")] = "split_fuse",
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Sequences in one step.")] = 64,
     max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens in one step.")] = 512,
-    max_model_len: Annotated[int, typer.Option(min=2, help="Tokens one sequence may have.")] = 2048,
+    max_model_len: Annotated[
+        int | None,
+        typer.Option(min=2, help=f"Tokens one sequence may have; else what the model can, up to {LONGEST}."),
+    ] = None,
     kv_blocks: Annotated[int, typer.Option(min=1, help="Blocks of KV cache.")] = 2048,
     block_size: Annotated[int, typer.Option(min=1, help="Tokens in a block.")] = 16,
     prefix_caching: Annotated[
@@ -59,7 +64,7 @@ def run(
         sequences=max_num_seqs,
         kv_blocks=kv_blocks,
         block_tokens=block_size,
-        context_tokens=max_model_len,
+        context_tokens=LONGEST,
         prefix_caching=prefix_caching,
     )
     settings = EngineSettings(
@@ -71,6 +76,7 @@ def run(
         device=device,
         threads=threads,
         limits=limits,
+        context_tokens=max_model_len,
         drain_s=drain,
         step_log=step_log,
     )

@@ -7,6 +7,7 @@ does not escape HTML, loop controls and the `generation` tag, which only trainin
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,18 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+# What a template's names mean is not for requests to change.
+RESERVED = frozenset({"messages", "tools", "self", "raise_exception", "strftime_now", *SPECIAL_TOKENS})
+# A template is a program that runs on what a client sends: whatever it stumbles over is the request's fault.
+_STUMBLES = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 class ChatTemplate:
@@ -27,11 +40,14 @@ class ChatTemplate:
         self._special_tokens = special_tokens
         self._template = _environment().from_string(source)
 
-    def render(self, messages: list[dict[str, Any]], **values: Any) -> str:
-        """Write the messages as a prompt; ValueError with the template's own words if it refuses them."""
+    def render(self, messages: list[dict[str, Any]], values: Mapping[str, Any]) -> str:
+        """Write the messages as a prompt, with more `values` by name.
+
+        ValueError with the template's own words if it refuses them.
+        """
         try:
-            return self._template.render(messages=messages, **self._special_tokens, **values)
-        except (jinja2.TemplateError, TypeError) as error:
+            return self._template.render({**values, **self._special_tokens, "messages": messages})
+        except _STUMBLES as error:
             raise ValueError(f"the model's chat template refuses these messages: {error}") from error
 
 

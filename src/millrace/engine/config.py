@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from millrace.engine.rope import Rope
 
+Positive = Annotated[int, Meta(ge=1)]
 FAMILIES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 
 
@@ -17,16 +18,16 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     """The sizes and switches of a decoder-only network of the Llama, Qwen2 or Qwen3 family."""
 
     architectures: list[str]
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
+    vocab_size: Positive
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_hidden_layers: Positive
+    num_attention_heads: Positive
+    max_position_embeddings: Positive
     rms_norm_eps: float = 1e-6
     hidden_act: str = "silu"
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    num_key_value_heads: Positive | None = None
+    head_dim: Positive | None = None
     rope_theta: float | None = None
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
@@ -68,8 +69,10 @@ def read_config(folder: Path) -> ModelConfig:
         raise ValueError(f"{path}: not found; --model must be a folder with a Hugging Face checkpoint")
     try:
         config = msgspec.json.decode(path.read_bytes(), type=ModelConfig)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: {error}; is it the config.json of a language model?") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); download it again") from error
     for key, wrong in _unsupported(config).items():
         raise ValueError(f"{path}: {key}: {wrong}")
     return config

@@ -35,8 +35,8 @@ def read_defaults(folder: Path) -> GenerationDefaults:
         return GenerationDefaults()
     try:
         return msgspec.json.decode(path.read_bytes(), type=GenerationDefaults)
-    except msgspec.MsgspecError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable ({error}); download it again, or remove it") from error
 
 
 def end_tokens(defaults: GenerationDefaults, config: ModelConfig) -> frozenset[int]:

@@ -10,12 +10,12 @@ import torch
 from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
 from millrace.engine.chat import load_chat_template
-from millrace.engine.config import ModelConfig
+from millrace.engine.config import ModelConfig, read_config
 from millrace.engine.defaults import end_tokens, read_defaults
+from millrace.engine.device import checked_device
 from millrace.engine.executor import TorchExecutor
-from millrace.engine.model import Model
 from millrace.engine.prompts import Prompts
-from millrace.engine.service import Service
+from millrace.engine.service import Service, context_tokens
 from millrace.engine.settings import EngineSettings
 from millrace.engine.tokenizer import TextTokenizer
 from millrace.engine.weights import load_model
@@ -32,14 +32,17 @@ class Engine:
 
 
 def load_engine(settings: EngineSettings, batching: BatchingPolicy) -> Engine:
-    """Load the checkpoint. ValueError names the file and the key that this engine cannot follow."""
+    """Load the checkpoint. ValueError names the file and the key, or the option, that cannot be followed."""
+    device = checked_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    context = settings.limits.context_tokens
-    model = load_model(settings.model, dtype=_dtype(settings), device=settings.device, context_tokens=context)
-    limits = _limits(settings.limits, model)
+    config = read_config(settings.model)
+    limits = _limits(settings, config)
+    model = load_model(
+        settings.model, dtype=_dtype(settings), device=device, context_tokens=limits.context_tokens
+    )
     executor = TorchExecutor(model, kv_blocks=limits.kv_blocks, block_tokens=limits.block_tokens)
-    return Engine(Replica(limits, batching), executor, _service(settings, limits, model.config))
+    return Engine(Replica(limits, batching), executor, _service(settings, limits, config))
 
 
 def _dtype(settings: EngineSettings) -> torch.dtype:
@@ -50,10 +53,19 @@ def _dtype(settings: EngineSettings) -> torch.dtype:
     return dtype
 
 
-def _limits(asked: Limits, model: Model) -> Limits:
+def _limits(settings: EngineSettings, config: ModelConfig) -> Limits:
     """The limits asked for, within the positions that the model knows."""
-    longest = min(asked.context_tokens, model.config.max_position_embeddings)
-    return msgspec.structs.replace(asked, context_tokens=longest)
+    asked, known = settings.context_tokens, config.max_position_embeddings
+    if asked is not None and asked > known:
+        raise ValueError(f"--max-model-len {asked}: this model knows {known} positions; give at most {known}")
+    longest = min(asked or settings.limits.context_tokens, known)
+    limits = msgspec.structs.replace(settings.limits, context_tokens=longest)
+    if asked is not None and asked > (held := context_tokens(limits)):
+        blocks = -(-(asked - 1) // limits.block_tokens)
+        raise ValueError(
+            f"--max-model-len {asked}: the KV cache holds {held} tokens; give --kv-blocks {blocks}"
+        )
+    return limits
 
 
 def _service(settings: EngineSettings, limits: Limits, config: ModelConfig) -> Service:
@@ -61,10 +73,16 @@ def _service(settings: EngineSettings, limits: Limits, config: ModelConfig) -> S
     defaults = read_defaults(settings.model)
     return Service(
         names=settings.names,
-        prompts=Prompts(tokenizer, load_chat_template(settings.model), config.vocab_size),
+        prompts=Prompts(
+            tokenizer,
+            load_chat_template(settings.model),
+            vocab=config.vocab_size,
+            context_tokens=context_tokens(limits),
+        ),
         tokenizer=tokenizer,
         sampling=defaults.sampling,
         end_tokens=end_tokens(defaults, config),
         vocab=config.vocab_size,
         limits=limits,
+        waiting=settings.waiting,
     )

@@ -39,6 +39,24 @@ def too_long(prompt_tokens: int, max_tokens: int, context_tokens: int, *, param:
     return ApiError(message, param=param, code="context_length_exceeded")
 
 
+def beyond_any_context(chars: int, context_tokens: int, *, param: str) -> ApiError:
+    """A text so long that it need not be tokenised to know."""
+    message = (
+        f"This model's context is {context_tokens} tokens, which {chars} characters cannot fit; shorten it."
+    )
+    return ApiError(message, param=param, code="context_length_exceeded")
+
+
+def too_many(prompts: int, choices: int, waiting: int) -> ApiError:
+    """More sequences in one request than may ever wait."""
+    message = (
+        f"{prompts * choices} answers (prompts times n) are more than the {waiting} that may wait here; "
+    )
+    if prompts == 1:
+        return ApiError(f"{message}lower n.", param="n")
+    return ApiError(f"{message}send fewer prompts in one request, or lower n.", param="prompt")
+
+
 def overloaded() -> ApiError:
     """More requests than may wait."""
     message = "The engine has as many requests waiting as it may; try again later or elsewhere."
@@ -49,6 +67,12 @@ def stopping() -> ApiError:
     """The engine has been told to end, and this answer took longer than it may wait."""
     message = "The engine is stopping; ask another one."
     return ApiError(message, status=503, type="service_unavailable", code="engine_stopping")
+
+
+def failed() -> ApiError:
+    """A step that this answer needed has failed; the engine serves on."""
+    message = "The engine could not compute this answer; its log says why."
+    return ApiError(message, status=500, type="api_error", code="step_failed")
 
 
 def broken() -> ApiError:

@@ -27,7 +27,7 @@ FAREWELL_S = 5
 
 
 async def host(settings: EngineSettings, engine: Engine, listener: socket.socket) -> int:
-    """Serve on the listener until SIGTERM or SIGINT (exit code 0), or until a step fails (1)."""
+    """Serve on the listener until SIGTERM or SIGINT (exit code 0), or until steps keep failing (1)."""
     metrics = Metrics(engine.replica, settings.names[0])
     with step_log(settings.step_log) as observe:
         loop = EngineLoop(engine.replica, engine.executor, metrics, waiting=settings.waiting, observe=observe)
@@ -87,5 +87,5 @@ async def _stopped(steps: asyncio.Task[None]) -> int:
     (failure,) = await asyncio.gather(steps, return_exceptions=True)
     if isinstance(failure, asyncio.CancelledError):
         return 0
-    print(f"millrace engine: a step failed: {failure!r}", file=sys.stderr)
+    print(f"millrace engine: giving up: {failure!r}", file=sys.stderr)
     return 1

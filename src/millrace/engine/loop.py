@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from millrace.engine.answer import Answer, Part
-from millrace.engine.errors import ApiError, broken, overloaded
+from millrace.engine.errors import ApiError, broken, failed, overloaded
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation
 from millrace.engine.metrics import Metrics
 from millrace.engine.step_log import StepObserver
+from millrace.replica.executor import Step, StepResult
 from millrace.replica.progress import Stepped
 from millrace.replica.replica import Replica
+
+# After so many steps in a row that failed, what fails is the engine and not what it was asked.
+MOST_FAILURES = 10
 
 
 @dataclass(slots=True)
@@ -43,6 +50,7 @@ class EngineLoop:
         self._closed: Callable[[], ApiError] | None = None
         self._executor, self._metrics = executor, metrics
         self._waiting, self._observe = waiting, observe
+        self._failures = 0
         self._active: dict[str, _Active] = {}
         self._retired: list[str] = []
         self._news = asyncio.Event()
@@ -84,7 +92,7 @@ class EngineLoop:
             self.abort(one.answer)
 
     async def run(self) -> None:
-        """Step for ever. An executor that raises ends it, and every answer with an error."""
+        """Step for ever. A step that fails ends the answers it was for; a failure that lasts ends all."""
         with ThreadPoolExecutor(1, "steps") as pool:
             try:
                 await self._steps(pool)
@@ -100,9 +108,31 @@ class EngineLoop:
                 self._news.clear()
                 await self._news.wait()
                 continue
-            result = await loop.run_in_executor(pool, self._executor.run, step)
+            try:
+                result = await loop.run_in_executor(pool, self._executor.run, step)
+            except Exception as error:
+                self._fail(step, error)
+                continue
+            self._failures = 0
             self._observe(step, result)
             self._deliver(self.replica.commit(step, result))
+
+    def _fail(self, step: Step, error: Exception) -> None:
+        """Give up what a failed step was for, or the engine: raise the error if it is unlikely to pass.
+
+        A step writes only to KV blocks of its own sequences that nobody else can find yet, so the others'
+        state is as it was.
+        """
+        self._failures += 1
+        if is_fatal(error) or self._failures == MOST_FAILURES:
+            raise error
+        print("millrace engine: a step failed; its requests get status 500", file=sys.stderr)
+        traceback.print_exception(error)
+        for chunk in step.chunks:
+            if one := self._active.get(chunk.sequence.id):
+                one.answer.close(failed())
+                self.abort(one.answer)
+        self.replica.commit(step, StepResult(0.0))
 
     def _retire(self) -> None:
         """Forget tokens only between steps: the executor may be reading them."""
@@ -127,3 +157,8 @@ class EngineLoop:
         else:
             self._metrics.next_token(now - one.latest_s)
         one.latest_s = now
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether this process can compute nothing more: it has no memory, or its device context is lost."""
+    return isinstance(error, MemoryError) or re.search("CUDA (driver )?error", str(error)) is not None

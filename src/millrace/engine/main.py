@@ -17,7 +17,7 @@ from millrace.engine.settings import EngineSettings
 
 
 def serve(settings: EngineSettings, batching: BatchingPolicy) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, 2 if it cannot start, 1 if a step failed.
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, 2 if it cannot start, 1 if it fails.
 
     Prints `ready http://HOST:PORT` to stderr once it accepts requests. Main thread only.
     """

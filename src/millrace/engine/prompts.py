@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from millrace.engine.chat import ChatTemplate
-from millrace.engine.errors import ApiError
+from millrace.engine.errors import ApiError, beyond_any_context
 from millrace.engine.protocol import Message
 from millrace.engine.tokenizer import TextTokenizer
 
-# Tokenising this much takes about a millisecond; with more of it the event loop would stand still.
+# Tokenising this much takes a few milliseconds; with more of it the event loop would stand still.
 INLINE_CHARS = 8192
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 class Prompt(Struct, frozen=True):
@@ -24,40 +26,60 @@ class Prompt(Struct, frozen=True):
     text: str | None = None
 
 
-class Prompts:
-    """Makes prompts with one checkpoint's tokenizer and chat template."""
+def separate(given: str | list[Any]) -> list[Any]:
+    """The prompts of a completion: a text, a list of texts, tokens, or a list of lists of tokens."""
+    single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
+    return [given] if single else list(given)
 
-    def __init__(self, tokenizer: TextTokenizer, template: ChatTemplate | None, vocab: int) -> None:
+
+class Prompts:
+    """Makes prompts with one checkpoint's tokenizer and chat template, for contexts of `context_tokens`."""
+
+    def __init__(
+        self, tokenizer: TextTokenizer, template: ChatTemplate | None, *, vocab: int, context_tokens: int
+    ) -> None:
         self._tokenizer, self._template, self._vocab = tokenizer, template, vocab
+        self._context_tokens = context_tokens
 
     async def of_completion(self, given: str | list[Any], *, special: bool) -> list[Prompt]:
-        """A text, a list of texts, tokens, or a list of lists of tokens."""
-        single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
-        several: list[Any] = [given] if single else list(given)
+        """What `separate` makes of it, as tokens."""
+        several = separate(given)
         if not several:
             raise ApiError("prompt must not be an empty list", param="prompt")
-        return [await self._completion(one, special=special) for one in several]
+        # All of them together: a thousand short prompts hold up the event loop like a long one.
+        if sum(len(one) for one in several if isinstance(one, str | list)) > INLINE_CHARS:
+            return await asyncio.to_thread(self._completions, several, special)
+        return self._completions(several, special)
 
-    async def of_chat(self, messages: list[Message], *, special: bool = False, **values: Any) -> Prompt:
+    async def of_chat(
+        self, messages: list[Message], values: Mapping[str, Any], *, special: bool = False
+    ) -> Prompt:
         """Messages, written as the checkpoint's chat template wants; `values` are more for the template."""
         if self._template is None:
             raise ApiError("This model has no chat template; use /v1/completions", param="messages")
-        plain = [_plain(i, message) for i, message in enumerate(messages)]
+        if not messages:
+            raise ApiError("messages must have at least one message", param="messages")
         try:
-            text = self._template.render(plain, **values)
+            plain = [_plain(f"messages[{i}]", message) for i, message in enumerate(messages)]
+            text = self._template.render(plain, values)
+        except RecursionError as error:
+            raise ApiError("messages are nested too deeply", param="messages") from error
         except ValueError as error:
             raise ApiError(str(error), param="messages") from error
-        return await self.of_text(text, special=special)
+        return await self.of_text(text, special=special, param="messages")
 
-    async def of_text(self, text: str, *, special: bool) -> Prompt:
+    async def of_text(self, text: str, *, special: bool, param: str = "prompt") -> Prompt:
         """A text as it is."""
         if len(text) > INLINE_CHARS:
-            return Prompt(await asyncio.to_thread(self._tokenizer.encode, text, special=special), text)
-        return Prompt(self._tokenizer.encode(text, special=special), text)
+            return await asyncio.to_thread(self._text, text, special, param)
+        return self._text(text, special, param)
 
-    async def _completion(self, given: Any, *, special: bool) -> Prompt:
+    def _completions(self, several: Sequence[Any], special: bool) -> list[Prompt]:
+        return [self._completion(one, special) for one in several]
+
+    def _completion(self, given: Any, special: bool) -> Prompt:
         if isinstance(given, str):
-            return await self.of_text(given, special=special)
+            return self._text(given, special, "prompt")
         if not isinstance(given, list) or not all(type(token) is int for token in given):
             raise ApiError("prompt must be text or token ids, or a list of those", param="prompt")
         if wrong := next((token for token in given if not 0 <= token < self._vocab), None):
@@ -66,14 +88,30 @@ class Prompts:
             )
         return Prompt(given)
 
+    def _text(self, text: str, special: bool, param: str) -> Prompt:
+        """Tokenise, unless even the longest tokens would be too many: that takes a second for a megabyte."""
+        longest = self._tokenizer.longest_token_chars
+        if longest is not None and len(text) > longest * self._context_tokens:
+            raise beyond_any_context(len(text), self._context_tokens, param=param)
+        return Prompt(self._tokenizer.encode(text, special=special), text)
 
-def _plain(index: int, message: Message) -> dict[str, Any]:
+
+def _plain(where: str, message: Message) -> dict[str, Any]:
     """A message with its text as one string, which is what templates of text models expect."""
+    if message.role not in ROLES:
+        raise ApiError(f"{where}.role must be one of {', '.join(ROLES)}", param="messages")
     fields: dict[str, Any] = msgspec.to_builtins(message)
     content = message.content
     if isinstance(content, list):
-        if wrong := next((part for part in content if not isinstance(part.get("text"), str)), None):
-            kind = wrong.get("type")
-            raise ApiError(f"messages[{index}]: content of type {kind!r} is not served", param="messages")
-        content = "\n".join(part["text"] for part in content)
+        content = "\n".join(_part(f"{where}.content[{i}]", part) for i, part in enumerate(content))
     return fields | {"content": content or ""}
+
+
+def _part(where: str, part: dict[str, Any]) -> str:
+    """The text of one part of a message's content."""
+    if (kind := part.get("type", "text")) != "text":
+        raise ApiError(f"{where}: content of type {kind!r} is not served", param="messages")
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise ApiError(f"{where}.text is missing or not a text", param="messages")
+    return text

@@ -1,4 +1,7 @@
-"""The bodies of requests: OpenAI's fields and vLLM's extensions. Fields that are not listed are ignored."""
+"""The bodies of requests: OpenAI's fields and vLLM's extensions.
+
+A field listed here is honoured or refused by name (see `wishes`); others are ignored, as clients expect.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ import msgspec
 from msgspec import Struct
 
 from millrace.engine.errors import ApiError
-
-MOST_CHOICES = 128
-MOST_LOGPROBS = 20
 
 Body = TypeVar("Body", bound=Struct)
 
@@ -27,7 +27,24 @@ class ResponseFormat(Struct, kw_only=True):
     type: str = "text"
 
 
-class SamplingFields(Struct, kw_only=True):
+class ConstraintFields(Struct, kw_only=True):
+    """What changes an answer in ways that this engine cannot: listed so that it is refused, not ignored."""
+
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+    structured_outputs: Any = None
+    structural_tag: Any = None
+    use_beam_search: Any = None
+    prompt_logprobs: Any = None
+    truncate_prompt_tokens: Any = None
+    allowed_token_ids: Any = None
+    bad_words: Any = None
+    logits_processors: Any = None
+
+
+class SamplingFields(ConstraintFields, kw_only=True):
     """What completions and chat completions have in common. None means: as the checkpoint suggests."""
 
     model: str | None = None
@@ -98,6 +115,13 @@ class ChatBody(SamplingFields, kw_only=True):
     add_generation_prompt: bool = True
     add_special_tokens: bool = False
     chat_template_kwargs: dict[str, Any] | None = None
+    chat_template: Any = None
+    continue_final_message: Any = None
+    documents: Any = None
+    functions: Any = None
+    function_call: Any = None
+    audio: Any = None
+    web_search_options: Any = None
 
 
 class TokenizeBody(Struct, kw_only=True):
@@ -124,8 +148,10 @@ def parse(raw: bytes, kind: type[Body]) -> Body:
     except msgspec.ValidationError as error:
         text = str(error)
         raise ApiError(f"Invalid request body: {text}", param=_field(text)) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(f"The request body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise ApiError("The request body is nested too deeply.") from error
 
 
 def _field(message: str) -> str | None:
@@ -133,67 +159,3 @@ def _field(message: str) -> str | None:
     path = message.rpartition("`$.")[2] if "`$." in message else message.partition("field `")[2]
     name = path.partition("`")[0].partition("[")[0].partition(".")[0]
     return name or None
-
-
-class Range(Struct, frozen=True):
-    """The values a field may have; `open` excludes the lower bound."""
-
-    low: float
-    high: float
-    open: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.open else self.low <= value) and value <= self.high
-
-
-_RANGES = {
-    "n": Range(1, MOST_CHOICES),
-    "temperature": Range(0, 100),
-    "top_p": Range(0, 1, open=True),
-    "top_k": Range(-1, float("inf")),
-    "min_p": Range(0, 1),
-    "presence_penalty": Range(-2, 2),
-    "frequency_penalty": Range(-2, 2),
-    "repetition_penalty": Range(0, 100, open=True),
-    "max_tokens": Range(1, float("inf")),
-    "max_completion_tokens": Range(1, float("inf")),
-    "min_tokens": Range(0, float("inf")),
-    "top_logprobs": Range(0, MOST_LOGPROBS),
-}
-
-
-def check(body: CompletionBody | ChatBody) -> None:
-    """Raise ApiError for a value out of range, and for a wish that this engine cannot grant."""
-    for name, allowed in _RANGES.items():
-        value = getattr(body, name, None)
-        if value is not None and value not in allowed:
-            bound = f"{'>' if allowed.open else '>='} {allowed.low:g} and <= {allowed.high:g}"
-            raise ApiError(f"{name} must be {bound}, not {value}", param=name)
-    for name, wish in _unserved(body).items():
-        raise ApiError(f"{name}: {wish}", param=name, code="unsupported_parameter")
-
-
-def _unserved(body: CompletionBody | ChatBody) -> dict[str, str]:
-    wishes = {}
-    if body.best_of is not None and body.best_of != body.choices:
-        wishes["best_of"] = "only best_of equal to n is served"
-    if body.response_format and body.response_format.type != "text":
-        wishes["response_format"] = "only {'type': 'text'} is served"
-    if isinstance(body, CompletionBody):
-        return wishes | _unserved_completion(body)
-    if body.tools and body.tool_choice != "none":
-        wishes["tools"] = "tool calls are not served; set tool_choice to 'none' to show tools to the template"
-    if body.top_logprobs and not body.logprobs:
-        wishes["top_logprobs"] = "needs logprobs: true"
-    return wishes
-
-
-def _unserved_completion(body: CompletionBody) -> dict[str, str]:
-    wishes = {}
-    if body.suffix:
-        wishes["suffix"] = "inserting text in front of a suffix is not served"
-    if body.logprobs is not None and body.echo:
-        wishes["logprobs"] = "log probabilities of an echoed prompt are not served"
-    if body.logprobs is not None and not 0 <= body.logprobs <= MOST_LOGPROBS:
-        wishes["logprobs"] = f"must be >= 0 and <= {MOST_LOGPROBS}"
-    return wishes

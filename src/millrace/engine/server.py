@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TypeVar
 from uuid import uuid4
@@ -18,12 +19,13 @@ from millrace.engine.answer import Answer
 from millrace.engine.errors import ApiError, unknown_model
 from millrace.engine.loop import EngineLoop
 from millrace.engine.metrics import Metrics
-from millrace.engine.prompts import Prompt
-from millrace.engine.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, check, parse
+from millrace.engine.prompts import Prompt, separate
+from millrace.engine.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, parse
 from millrace.engine.replies import Reply, StreamedReply, json_response
 from millrace.engine.request_id import RequestIds
 from millrace.engine.responses import ChatFormat, CompletionFormat, Envelope, Format
 from millrace.engine.service import Service
+from millrace.engine.wishes import check
 
 Body = TypeVar("Body", bound=Struct)
 
@@ -57,23 +59,25 @@ class Api:
         body = await self._body(request, CompletionBody)
         check(body)
         envelope = self._envelope("cmpl", body.model)
+        self._service.check_size(len(separate(body.prompt)), body.choices)
         prompts = await self._service.prompts.of_completion(body.prompt, special=body.add_special_tokens)
         echo = [self._text(prompt) for prompt in prompts for _ in range(body.choices)] if body.echo else []
         shown = body.logprobs is not None
         shape = CompletionFormat(envelope, self._service.tokenizer, logprobs=shown, echo=echo)
-        return self._reply(self._service.complete(body, prompts, envelope.id), shape, body)
+        return self._reply(await self._service.complete(body, prompts, envelope.id), shape, body)
 
     async def chat_completions(self, request: Request) -> Reply:
         """`POST /v1/chat/completions`"""
         body = await self._body(request, ChatBody)
         check(body)
         envelope = self._envelope("chatcmpl", body.model)
+        self._service.check_size(1, body.choices)
         values = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
         prompt = await self._service.prompts.of_chat(
-            body.messages, special=body.add_special_tokens, tools=body.tools, **values
+            body.messages, {**values, "tools": body.tools}, special=body.add_special_tokens
         )
         shape = ChatFormat(envelope, self._service.tokenizer, logprobs=bool(body.logprobs))
-        return self._reply(self._service.chat(body, prompt, envelope.id), shape, body)
+        return self._reply(await self._service.chat(body, prompt, envelope.id), shape, body)
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`"""
@@ -92,9 +96,8 @@ class Api:
         self._service.check_model(body.model)
         prompts = self._service.prompts
         if body.messages is not None:
-            special = bool(body.add_special_tokens)
-            generation = body.add_generation_prompt
-            prompt = await prompts.of_chat(body.messages, special=special, add_generation_prompt=generation)
+            values = {"add_generation_prompt": body.add_generation_prompt}
+            prompt = await prompts.of_chat(body.messages, values, special=bool(body.add_special_tokens))
         elif body.prompt is not None:
             prompt = await prompts.of_text(body.prompt, special=body.add_special_tokens is not False)
         else:
@@ -106,10 +109,10 @@ class Api:
         """`POST /detokenize`, as vLLM has it."""
         body = await self._body(request, DetokenizeBody)
         self._service.check_model(body.model)
-        try:
-            return json_response({"prompt": self._service.tokenizer.decode(body.tokens)})
-        except OverflowError as error:
-            raise ApiError("tokens must be token ids", param="tokens") from error
+        if not all(0 <= token < self._service.vocab for token in body.tokens):
+            raise ApiError(f"tokens must be token ids below {self._service.vocab}", param="tokens")
+        text = await asyncio.to_thread(self._service.tokenizer.decode, body.tokens)
+        return json_response({"prompt": text})
 
     async def health(self, request: Request) -> Response:
         """`GET /health`: 200 while the engine takes requests."""

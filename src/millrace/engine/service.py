@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from msgspec import Struct
 from millrace.core.draw import draw
 from millrace.core.replica import Limits
 from millrace.engine.answer import Answer
-from millrace.engine.errors import ApiError, too_long, unknown_model
+from millrace.engine.errors import ApiError, too_long, too_many, unknown_model
 from millrace.engine.generation import Ending, Generation, generation
 from millrace.engine.prompts import Prompt, Prompts
 from millrace.engine.protocol import ChatBody, CompletionBody
@@ -23,6 +24,7 @@ COMPLETION_TOKENS = 16
 _TAKEN_OVER = (
     "temperature",
     "top_p",
+    "top_k",
     "min_p",
     "presence_penalty",
     "frequency_penalty",
@@ -31,8 +33,16 @@ _TAKEN_OVER = (
 )
 
 
+def context_tokens(limits: Limits) -> int:
+    """Tokens that one sequence may have, prompt and answer together; the last one needs no KV cache."""
+    return min(limits.context_tokens, limits.kv_blocks * limits.block_tokens + 1)
+
+
 class Service(Struct, frozen=True, kw_only=True):
-    """One checkpoint as it is served: the names it answers to, and what its sequences have in common."""
+    """One checkpoint as it is served: the names it answers to, and what its sequences have in common.
+
+    At most `waiting` sequences may wait at once.
+    """
 
     names: tuple[str, ...]
     prompts: Prompts
@@ -41,11 +51,12 @@ class Service(Struct, frozen=True, kw_only=True):
     end_tokens: frozenset[int]
     vocab: int
     limits: Limits
+    waiting: int
 
     @property
     def context_tokens(self) -> int:
         """Tokens that one sequence may have, prompt and answer together."""
-        return min(self.limits.context_tokens, self.limits.kv_blocks * self.limits.block_tokens + 1)
+        return context_tokens(self.limits)
 
     def check_model(self, name: str | None) -> str:
         """The name to answer under; ApiError if it is not ours."""
@@ -53,21 +64,26 @@ class Service(Struct, frozen=True, kw_only=True):
             raise unknown_model(name)
         return name or self.names[0]
 
-    def complete(self, body: CompletionBody, prompts: Sequence[Prompt], id: str) -> Answer:
+    def check_size(self, prompts: int, choices: int) -> None:
+        """ApiError for more answers than may ever wait: to try again would not help."""
+        if prompts * choices > self.waiting:
+            raise too_many(prompts, choices, self.waiting)
+
+    async def complete(self, body: CompletionBody, prompts: Sequence[Prompt], id: str) -> Answer:
         """Sequences that complete each prompt, `n` times each."""
         lengths = [
             self._length(prompt, body.max_tokens, COMPLETION_TOKENS, param="prompt") for prompt in prompts
         ]
-        return self._answer(body, prompts, lengths, id, logprobs=body.logprobs)
+        return await self._answer(body, prompts, lengths, id, logprobs=body.logprobs)
 
-    def chat(self, body: ChatBody, prompt: Prompt, id: str) -> Answer:
+    async def chat(self, body: ChatBody, prompt: Prompt, id: str) -> Answer:
         """`n` sequences that answer a chat, as long as the context allows unless the body says less."""
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         limit = body.max_completion_tokens or body.max_tokens
         length = self._length(prompt, limit, self.context_tokens, param="messages")
-        return self._answer(body, [prompt], [length], id, logprobs=logprobs)
+        return await self._answer(body, [prompt], [length], id, logprobs=logprobs)
 
-    def _answer(
+    async def _answer(
         self,
         body: CompletionBody | ChatBody,
         prompts: Sequence[Prompt],
@@ -79,7 +95,11 @@ class Service(Struct, frozen=True, kw_only=True):
         sampling, ending = self._sampling(body, logprobs), self._ending(body)
         generations: list[Generation] = []
         for prompt, length in zip(prompts, lengths, strict=True):
+            if body.min_tokens is not None and body.min_tokens > length:
+                raise ApiError(f"min_tokens must be <= max_tokens, which is {length}", param="min_tokens")
             for choice in range(body.choices):
+                # A thousand long sequences take a second to make: let others have their turn in between.
+                await asyncio.sleep(0)
                 generations.append(
                     generation(
                         f"{id}-{len(generations)}",
@@ -104,12 +124,14 @@ class Service(Struct, frozen=True, kw_only=True):
 
     def _sampling(self, body: CompletionBody | ChatBody, logprobs: int | None) -> Sampling:
         given: dict[str, Any] = {name: getattr(body, name) for name in _TAKEN_OVER}
-        given["top_k"] = None if body.top_k is None else max(body.top_k, 0)
         given["seed"] = secrets.randbits(63) if body.seed is None else body.seed
         given["logit_bias"] = self._logit_bias(body.logit_bias or {})
         given["logprobs"] = logprobs
         said = {name: value for name, value in given.items() if value is not None}
-        return msgspec.structs.replace(self.sampling, **said)
+        sampling = msgspec.structs.replace(self.sampling, **said)
+        # -1, or as many as there are, means all; no tensor could hold every number that a client may send.
+        top_k = sampling.top_k if 0 < sampling.top_k < self.vocab else 0
+        return msgspec.structs.replace(sampling, top_k=top_k)
 
     def _logit_bias(self, given: dict[str, float]) -> dict[int, float]:
         try:

@@ -16,8 +16,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """Settings of one engine. `port` 0 takes a free one; `threads` None leaves the choice to torch.
 
     `served_names` are the names it answers to, the folder's own name if there are none. `dtype` auto is
-    float32 on a CPU and the checkpoint's own elsewhere. At most `waiting` sequences wait before requests are
-    refused. On SIGTERM, running answers have `drain_s` to finish. `step_log` receives a JSON line per step.
+    float32 on a CPU and bfloat16 elsewhere. `context_tokens` is how long a sequence may be; None means as
+    long as the model allows, but no more than `limits` say. At most `waiting` sequences wait before requests
+    are refused. On SIGTERM, running answers have `drain_s` to finish. `step_log` receives a line per step.
     """
 
     model: Path
@@ -28,6 +29,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     threads: int | None = None
     limits: Limits = Limits()
+    context_tokens: int | None = None
     waiting: int = 1024
     body_bytes: int = 16 << 20
     drain_s: float = 30.0

@@ -12,7 +12,7 @@ from millrace.engine.detokenizer import ByteDetokenizer, Detokenizer, WindowDeto
 
 
 class TextTokenizer:
-    """A checkpoint's tokenizer."""
+    """A checkpoint's tokenizer. No token stands for more than `longest_token_chars`, if that is known."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -22,6 +22,8 @@ class TextTokenizer:
         self._special = frozenset(token for token, one in added.items() if one.special)
         self._byte_level = _is_byte_level(tokenizer)
         self._bytes: dict[int, bytes] = {}
+        # Tokens of other kinds may stand for any length of text: unknown words, stripped spaces.
+        self.longest_token_chars = max(map(len, tokenizer.get_vocab())) if self._byte_level else None
 
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,17 +85,25 @@ def command(folder: Path, *options: str) -> list[str]:
 
 @contextmanager
 def serving(folder: Path, *options: str) -> Iterator[Engine]:
-    """Start an engine, wait until it is ready, and end it; it must end with 0 unless it was ended before."""
-    process = subprocess.Popen(command(folder, *options), stderr=subprocess.PIPE, text=True)
+    """Start an engine, wait until it is ready, and end it."""
+    with started(command(folder, *options)) as engine:
+        yield engine
+
+
+@contextmanager
+def started(argv: list[str]) -> Iterator[Engine]:
+    """Run a command that serves, wait until it is ready, and end it."""
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     assert process.stderr
-    try:
-        said = next((line for line in process.stderr if line.startswith("ready ")), None)
-        assert said, f"the engine ended with {process.wait()}"
-        yield Engine(said.split()[1], process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-        process.stderr.close()
+    with process.stderr as words, ThreadPoolExecutor(1) as reader:
+        try:
+            said = next((line for line in words if line.startswith("ready ")), None)
+            assert said, f"the engine ended with {process.wait()}"
+            reader.submit(words.read)  # a process that nobody reads stands still when its pipe is full
+            yield Engine(said.split()[1], process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 10) -> bool:

@@ -30,22 +30,36 @@ def test_a_template_renders_as_in_transformers(source: str) -> None:
     tokenizer: Any = PreTrainedTokenizerFast
     theirs = tokenizer(tokenizer_object=byte_level(), bos_token="<s>", chat_template=source)
     expected = theirs.apply_chat_template(MESSAGES, tokenize=False, **values)
-    assert ChatTemplate(source, {"bos_token": "<s>"}).render(MESSAGES, **values) == expected
+    assert ChatTemplate(source, {"bos_token": "<s>"}).render(MESSAGES, values) == expected
 
 
 def test_a_template_refuses_in_its_own_words() -> None:
     template = ChatTemplate("{{ raise_exception('roles must alternate') }}", {})
     with pytest.raises(ValueError, match="roles must alternate"):
-        template.render(MESSAGES)
+        template.render(MESSAGES, {})
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ 1 // 0 }}", "{{ [].pop() }}", "{{ x.y.z }}", "{{ 'a' + 1 }}", "{{ range(10 ** 9) | list }}"],
+)
+def test_whatever_a_template_stumbles_over_is_a_refusal(source: str) -> None:
+    with pytest.raises(ValueError, match="the model's chat template refuses these messages"):
+        ChatTemplate(source, {}).render(MESSAGES, {})
+
+
+@pytest.mark.parametrize("name", ["self", "special", "context"])
+def test_a_value_may_have_any_name_that_means_nothing_to_the_engine(name: str) -> None:
+    assert ChatTemplate("{{ messages | length }}", {}).render(MESSAGES, {name: 1}) == "2"
 
 
 def test_a_template_cannot_reach_the_interpreter() -> None:
     with pytest.raises(ValueError, match="unsafe"):
-        ChatTemplate("{{ messages.__class__.__mro__ }}", {}).render(MESSAGES)
+        ChatTemplate("{{ messages.__class__.__mro__ }}", {}).render(MESSAGES, {})
 
 
 def test_the_year_is_told_to_templates_that_ask() -> None:
-    assert ChatTemplate("{{ strftime_now('%Y') }}", {}).render([]).startswith("20")
+    assert ChatTemplate("{{ strftime_now('%Y') }}", {}).render([], {}).startswith("20")
 
 
 def write(folder: Path, **config: Any) -> None:
@@ -55,7 +69,7 @@ def write(folder: Path, **config: Any) -> None:
 def rendered(folder: Path) -> str:
     template = load_chat_template(folder)
     assert template
-    return template.render([])
+    return template.render([], {})
 
 
 def test_special_tokens_may_be_texts_or_objects(tmp_path: Path) -> None:
