@@ -18,7 +18,7 @@ _FIRST_TOKEN, _SPAN_TOKENS = 256, 3584
 _SHIFTS = 256
 PROBE_TOKENS = 16
 PROBE_GAP_S = 0.1
-REHEARSED = 36
+REHEARSED = 30
 _MEASURE = Measure()
 
 
@@ -35,7 +35,7 @@ def rehearsal(settings: DemoSettings, number: int = 0) -> list[Planned]:
 
     It is about as busy: in a busier one, steps take longer for reasons that no price tells apart.
     """
-    form = replace(_form(settings, number), seed=settings.seed + 3, from_s=2400.0, requests=REHEARSED)
+    form = replace(_form(settings, number), seed=settings.seed + 3, from_s=3000.0, requests=REHEARSED)
     return [replace(one, id=f"rehearsal-{number}-{one.id}") for one in shape(open_trace(TRACE), form)]
 
 
