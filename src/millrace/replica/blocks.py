@@ -23,8 +23,8 @@ class BlockPool:
         self.eased = 0
         self._blank = list(range(blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
-        # Only blocks with content can be held more than once: the others need no count.
-        self._references: dict[int, int] = {}
+        # Only blocks with content can be held more than once; few are, so only those are counted.
+        self._shared: dict[int, int] = {}
         self._content: dict[int, int] = {}
         self._holder: dict[int, int] = {}
 
@@ -64,9 +64,12 @@ class BlockPool:
         woken = sum(block in self._idle for block in table)
         if blocks - len(table) + woken > self.free:
             return None
+        idle, shared = self._idle, self._shared
         for block in table:
-            self._idle.pop(block, None)
-            self._references[block] = self._references.get(block, 0) + 1
+            if block in idle:
+                del idle[block]
+            else:
+                shared[block] = shared.get(block, 1) + 1
         self._extend(table, blocks - len(table))
         return table
 
@@ -90,11 +93,10 @@ class BlockPool:
         """Publish each block with its content."""
         if not self.caching:
             return
-        holder, content_of, references = self._holder, self._content, self._references
+        holder, content_of = self._holder, self._content
         for block, content in zip(blocks, contents, strict=True):
             if content not in holder:
                 assert block not in content_of, "a block has one content"
-                references[block] = 1
                 holder[content] = block
                 content_of[block] = content
                 self.eased += 1
@@ -106,22 +108,24 @@ class BlockPool:
         """
         tail = len(table) if named is None else named
         self._blank += table[: tail - 1 if tail else None : -1]
+        named_blocks, shared, idle = self._content, self._shared, self._idle
         for block in reversed(table[:tail]) if tail else ():
-            if block not in self._content:
+            if block not in named_blocks:
                 self._blank.append(block)
-            elif self._references[block] > 1:
-                self._references[block] -= 1
+            elif block not in shared:
+                idle[block] = None
+            elif shared[block] > 2:
+                shared[block] -= 1
             else:
-                del self._references[block]
-                self._idle[block] = None
+                del shared[block]
         table.clear()
         self.eased += 1
 
     def audit(self, tables: Iterable[Sequence[int]]) -> None:
         """Assert that exactly these tables are held, and that no block is lost, free twice or misnamed."""
         held = Counter(block for table in tables for block in table)
-        assert {block: count for block, count in held.items() if block in self._content} == self._references
-        assert all(count == 1 for block, count in held.items() if block not in self._content)
+        assert {block: count for block, count in held.items() if count > 1} == self._shared
+        assert self._shared.keys() <= self._content.keys()
         free = [*self._blank, *self._idle]
         assert sorted([*free, *held]) == list(range(self.blocks)), "every block is either free or held"
         assert self._holder == {content: block for block, content in self._content.items()}
