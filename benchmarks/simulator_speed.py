@@ -97,9 +97,9 @@ def measure(limit: int | None, times: int, vidur: Path | None) -> dict[str, Any]
     rates["azure, 64 replicas of which most idle, leaping"] = best(azure, f"64x {AZURE}", "round_robin")
     rates["azure, 64 replicas, least_work, leaping"] = best(azure, f"64x {AZURE}", "least_work")
     rates[f"azure, {REPLICAS} replicas, round_robin, leaping"] = best(azure, fleet, "round_robin")
+    rates["mooncake, 16 replicas, prefix_affinity, leaping"] = best(mooncake, MOONCAKE, "prefix_affinity")
     many = len(azure) * times / seconds(repeated(azure, times), fleet, "round_robin", keep=False)
     rates[f"azure, {REPLICAS} replicas, round_robin, {times} times over"] = many
-    rates["mooncake, 16 replicas, prefix_affinity, leaping"] = best(mooncake, MOONCAKE, "prefix_affinity")
     if vidur:
         rates[f"Vidur, azure, {REPLICAS} replicas, round robin, first {len(part)}"] = vidur_rate(vidur, part)
     return {
