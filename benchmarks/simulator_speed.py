@@ -89,7 +89,7 @@ def measure(limit: int | None, times: int, vidur: Path | None) -> dict[str, Any]
         fleet, name = f"{count}x {AZURE}", f"azure, {count} replicas"
         rates[f"{name}, leaping"] = best(azure, fleet, "least_work")
         first = rates[f"{name}, leaping, first {len(part)}"] = best(part, fleet, "least_work")
-        stepped = best(part, fleet, "least_work", leaping=False, rounds=1)
+        stepped = best(part, fleet, "least_work", leaping=False)
         rates[f"{name}, stepping, first {len(part)}"] = stepped
         leaps[name] = round(first / stepped, 1)
         tell(f"{count} replicas done")
@@ -110,11 +110,9 @@ def measure(limit: int | None, times: int, vidur: Path | None) -> dict[str, Any]
     }
 
 
-def best(
-    jobs: Sequence[Job], fleet: str, routing: str, *, leaping: bool = True, rounds: int = ROUNDS
-) -> float:
+def best(jobs: Sequence[Job], fleet: str, routing: str, *, leaping: bool = True) -> float:
     """Return the best of some rounds, in requests per CPU second."""
-    return len(jobs) / min(seconds(jobs, fleet, routing, leaping=leaping) for _ in range(rounds))
+    return len(jobs) / min(seconds(jobs, fleet, routing, leaping=leaping) for _ in range(ROUNDS))
 
 
 def seconds(
