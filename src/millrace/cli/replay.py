@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from millrace.cli.output import EXIT_FAILED, put_json
-from millrace.control.log import Replayed, replay
+from millrace.cli.output import EXIT_FAILED, put_json, say
+from millrace.control.log import LogError, Replayed, replay
 
 
 def run(
@@ -16,8 +16,13 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Replay an event log; exits 1 if any action differs from the one on record."""
-    with log.open("rb") as lines:
-        result = replay(lines)
+    try:
+        with log.open("rb") as lines:
+            result = replay(lines)
+    except LogError as error:
+        raise ValueError(f"{log}: {error}") from None
+    if result.cut_off:
+        say(f"{log}: the last line is cut off, as after a crash; it is left out")
     if as_json:
         put_json(result)
     else:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from millrace.cli.options import duration_s, read
 from millrace.cli.output import put_json, put_table, say
-from millrace.cli.trace_file import write_file
+from millrace.cli.trace_file import check_target, write_file
 from millrace.core.synthetic import Burst, Workload, distance, fit_workload, generate
 from millrace.core.trace import TraceRecord
 from millrace.data import open_trace
@@ -59,6 +59,7 @@ def run(
     """Fit a workload to a trace, write requests drawn from it in our format, and say how like they are."""
     if requests is not None and lasting is not None:
         raise ValueError("--requests and --for both say when to stop: leave out one of them")
+    check_target(trace, out)
     lasting_s = read("--for", duration_s, lasting)
     recorded = sorted(open_trace(trace), key=lambda record: record.t_s)
     workload = fit_workload(recorded, period_s=duration_s(period), burst=burst)

@@ -12,7 +12,7 @@ from rich.table import Table
 from millrace.cli import synthesise
 from millrace.cli.options import factor
 from millrace.cli.output import put_json, put_table, say
-from millrace.cli.trace_file import write_file
+from millrace.cli.trace_file import check_target, write_file
 from millrace.core.stats import Summary
 from millrace.core.synthetic import find_sessions
 from millrace.core.trace.formats import Format
@@ -25,6 +25,9 @@ app = typer.Typer(
     help="Look at recorded traffic, convert it between formats, and make more like it.", no_args_is_help=True
 )
 
+CONVERTED = "millrace.conversion/1"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Source = Annotated[
     str,
     typer.Argument(
@@ -36,7 +39,7 @@ Source = Annotated[
 @app.command("inspect")
 def inspect(
     trace: Source,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a trace is like: rate, burstiness, lengths, and how much of it a prefix cache could reuse."""
     found = summarise(open_trace(trace))
@@ -77,8 +80,10 @@ def convert(
         bool,
         typer.Option("--find-sessions", help="Name conversations, found by what prompts begin with."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read a trace of any known format and write it in another."""
+    check_target(trace, out)
     recorded = open_trace(trace)
     records = scale_rate(find_sessions(recorded) if sessions else recorded, rate)
     records = scale_lengths(records, input_factor=lengths * input_scale, output_factor=lengths * output_scale)
@@ -86,6 +91,8 @@ def convert(
         records = first(records, requests)
     count = write_file(records, out, to)
     say(f"wrote {count} requests to {out}")
+    if as_json:
+        put_json({"schema": CONVERTED, "trace": trace, "out": str(out), "format": to, "requests": count})
 
 
 app.command("synthesise")(synthesise.run)

@@ -44,12 +44,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """How a replay went; `first_difference` is the line number (from 1) of the first answer that differed."""
+    """How a replay went; `first_difference` is the line number (from 1) of the first answer that differed.
+
+    `cut_off`: the last line is not all there, as after a crash, and was left out.
+    """
 
     events: int
     actions: int
     identical: int
     first_difference: int | None = None
+    cut_off: bool = False
 
 
 _encoder = msgspec.json.Encoder()
@@ -103,13 +107,26 @@ def controller_of(found: Header) -> Controller:
 
 
 def replay(lines: Iterable[bytes]) -> Replayed:
-    """Feed a log's events to a fresh controller and compare each answer with the one on record."""
+    """Feed a log's events to a fresh controller and compare each answer with the one on record.
+
+    Raises LogError for an empty log and for lines that cannot be read, but for a last one without an end.
+    """
     rest = iter(lines)
-    controller = controller_of(read_header(next(rest, b"")))
+    head = next(rest, None)
+    if head is None:
+        raise LogError("the log is empty")
+    controller = controller_of(read_header(head))
+    cut_off = False
     events = actions = identical = 0
     first = None
     for number, line in enumerate(rest, 2):
-        recorded = read_entry(line, number)
+        try:
+            recorded = read_entry(line, number)
+        except LogError:
+            cut_off = not line.endswith(b"\n") and next(rest, None) is None
+            if cut_off:
+                break
+            raise
         again = _answer(controller, recorded.event, number)
         events += 1
         actions += len(recorded.actions)
@@ -117,7 +134,9 @@ def replay(lines: Iterable[bytes]) -> Replayed:
             identical += len(again)
         elif first is None:
             first = number
-    return Replayed(events=events, actions=actions, identical=identical, first_difference=first)
+    return Replayed(
+        events=events, actions=actions, identical=identical, first_difference=first, cut_off=cut_off
+    )
 
 
 def _answer(controller: Controller, event: Event, number: int) -> list[Action]:

@@ -95,6 +95,34 @@ def test_what_cannot_be_made_is_said_in_one_line(
     assert len(err.strip().splitlines()) == 1
 
 
+def test_a_trace_is_never_replaced_by_what_was_made_of_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trace, link = tmp_path / "trace.jsonl", tmp_path / "link.jsonl"
+    assert run(capsys, "convert", "azure_conv_2023", str(trace), "--requests", "50")[0] == 0
+    link.symlink_to(trace)
+    before = trace.read_bytes()
+    for verb, out, *words in (("convert", trace, "--to", "azure"), ("synthesise", link)):
+        code, said, err = run(capsys, verb, str(trace), str(out), *map(str, words))
+        assert (code, said) == (2, "")
+        assert "is the trace itself" in err
+    assert trace.read_bytes() == before
+
+
+def test_a_conversion_is_told_as_one_object(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "out.csv")
+    words = ("convert", "azure_conv_2023", out, "--requests", "50", "--to", "azure", "--json")
+    code, said, _ = run(capsys, *words)
+    assert code == 0
+    assert json.loads(said) == {
+        "schema": "millrace.conversion/1",
+        "trace": "azure_conv_2023",
+        "out": out,
+        "format": "azure",
+        "requests": 50,
+    }
+
+
 def test_a_folder_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run(capsys, "convert", "azure_conv_2023", str(tmp_path / "none" / "out.jsonl"))
     assert code == 2

@@ -88,6 +88,29 @@ def test_a_log_whose_actions_were_changed_fails_the_replay(millrace: Run, tmp_pa
     assert f"line {changed + 1}" in said.out
 
 
+def test_a_log_cut_in_its_last_line_is_replayed_up_to_there(millrace: Run, tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    millrace("simulate", *SMALL, "--log", str(log))
+    log.write_bytes(log.read_bytes()[:-20])
+    said = millrace("replay", str(log))
+    assert (said.code, said.out.strip()) == (0, "181 events replayed: 60 of 60 actions identical")
+    assert said.err == f"{log}: the last line is cut off, as after a crash; it is left out\n"
+    assert json.loads(millrace("replay", str(log), "--json").out)["cut_off"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "the log is empty"), ('{"schema":"millrace.log/1"', "line 1 is no log header")],
+    ids=["empty", "half a header"],
+)
+def test_what_is_no_log_is_named(millrace: Run, tmp_path: Path, text: str, why: str) -> None:
+    log = tmp_path / "events.jsonl"
+    log.write_text(text)
+    said = millrace("replay", str(log))
+    assert said.code == 2
+    assert said.err.startswith(f"error: {log}: {why}")
+
+
 def test_each_policy_of_several_gets_a_log_of_its_own(millrace: Run, tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     assert millrace("simulate", *SMALL, "--routing", "round_robin,two_choices", "--log", str(log)).code == 0

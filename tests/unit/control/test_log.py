@@ -43,6 +43,22 @@ def test_a_header_builds_the_controller_again() -> None:
     assert header(again, source="a test") == _log()[0]
 
 
+def test_only_a_last_line_without_an_end_may_be_cut_off() -> None:
+    lines = _log()
+    lines[-1] = lines[-1][:-9]
+    found = replay(lines)
+    assert (found.events, found.first_difference, found.cut_off) == (3, None, True)
+    assert not replay(_log()).cut_off
+    for broken in ([*lines[:-1], lines[-1] + b"\n"], [*lines, _log()[-1]]):
+        with pytest.raises(LogError, match="line 5 cannot be read"):
+            replay(broken)
+
+
+def test_an_empty_log_is_called_empty() -> None:
+    with pytest.raises(LogError, match="the log is empty"):
+        replay([])
+
+
 def test_a_header_builds_a_policy_of_your_own_again() -> None:
     made = Controller(Patient(why="later"), load("queueing", "fcfs"))
     assert controller_of(read_header(header(made))).routing == Patient(why="later")
@@ -109,7 +125,7 @@ def test_a_log_of_a_policy_that_is_gone_is_named() -> None:
 @pytest.mark.parametrize("line", [b"", b"{", b'{"event": {"type": "Slept"}, "actions": []}', b'{"\xff": 1}'])
 def test_a_line_that_cannot_be_read_is_numbered(line: bytes) -> None:
     with pytest.raises(LogError, match="line 3 cannot be read"):
-        replay([*_log()[:2], line])
+        replay([*_log()[:2], line + b"\n"])
 
 
 def test_an_event_that_makes_no_sense_is_numbered() -> None:
