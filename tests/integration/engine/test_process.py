@@ -167,3 +167,20 @@ def test_a_checkpoint_that_is_none_ends_the_start_with_one_line(tmp_path: Path) 
     assert code == 2
     assert len(said.splitlines()) == 1
     assert f"{tmp_path}/config.json: not found" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--device", "foo"), "--device foo: no such kind of device; choose cpu, cuda or cuda:N"),
+        (
+            ("--max-model-len", "999999"),
+            "--max-model-len 999999: this model knows 128 positions; give at most 128",
+        ),
+    ],
+    ids=["device", "length"],
+)
+def test_an_option_that_cannot_be_followed_ends_the_start_with_one_line(
+    model: Path, options: tuple[str, ...], told: str
+) -> None:
+    assert failure(model, *options) == (2, f"millrace engine: {told}\n")

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
 from millrace.core.replica import Limits
+from millrace.engine.attention import SdpaAttention, Span
 from millrace.engine.detokenizer import ByteDetokenizer
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation, generation
-from millrace.engine.model import Model
+from millrace.engine.kv import KvShape, LayerCache
+from millrace.engine.model import Inputs, Model
 from millrace.policies.batching.split_fuse import Policy
 from millrace.replica.replica import Replica
 
@@ -91,6 +94,28 @@ def generate(
     running = [bench.add(str(i), one, max_tokens) for i, one in enumerate(prompts)]
     bench.run()
     return [one.tokens[one.sequence.prompt_tokens :] for one in running]
+
+
+def logits(model: Model, ids: Sequence[int]) -> torch.Tensor:
+    """Logits (tokens, vocab) of every position of one prompt, computed in one step."""
+    config, device = model.config, str(model.embedding.device)
+    shape = KvShape(
+        layers=len(model.layers), blocks=64, block_tokens=4, heads=config.kv_heads, head_size=config.head_size
+    )
+    table = list(range(63, 63 - -(-len(ids) // 4), -1))
+    slots = np.array([table[at // 4] * 4 + at % 4 for at in range(len(ids))])
+    places = torch.arange(len(ids), device=device)
+    attention = SdpaAttention(shape, dtype=model.embedding.dtype, device=device)
+    inputs = Inputs(
+        ids=torch.tensor(ids, device=device),
+        positions=places,
+        rows=torch.from_numpy(shape.rows_of(slots)).to(device),
+        last=places,
+        attention=attention.plan([Span(0, len(ids), table)]),
+    )
+    caches = [LayerCache(shape, dtype=model.embedding.dtype, device=device) for _ in model.layers]
+    with torch.inference_mode():
+        return model.forward(inputs, caches).cpu()
 
 
 def reference_tokens(reference: Any, prompt: Sequence[int], max_tokens: int) -> list[int]:

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from millrace.engine.model import Model
-from millrace.engine.sampling import Sampling
+from millrace.engine.sampling import Logprob, Sampling
 from millrace.engine.weights import load_model
 from tests.unit.engine.checkpoints import (
     LLAMA3,
+    SIZES,
     YARN,
     Bench,
     generate,
+    logits,
     prompt,
     reference_tokens,
     save_checkpoint,
@@ -46,18 +48,28 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return reference, load_model(folder, dtype=torch.float32)
 
 
-def test_log_probabilities_are_those_of_transformers(pair: Pair) -> None:
+def test_all_logits_of_all_positions_are_those_of_transformers(pair: Pair) -> None:
+    reference, model = pair
+    ids = prompt(37)
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids])).logits[0]
+    torch.testing.assert_close(logits(model, ids), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_log_probabilities_of_the_whole_vocabulary_are_those_of_transformers(pair: Pair) -> None:
     reference, model = pair
     bench, ids = Bench(model), prompt(37)
-    logprobs: list[float] = []
-    one = bench.add("q", ids, 6, sampling=Sampling(temperature=0.0, logprobs=3))
+    logprobs: list[Logprob] = []
+    one = bench.add("q", ids, 6, sampling=Sampling(temperature=0.0, logprobs=SIZES["vocab_size"]))
     while bench.replica.step(bench.executor):
-        logprobs += [value for got in one.take().logprobs for _, value in got.top]
+        logprobs += one.take().logprobs
     with torch.inference_mode():
         expected = reference(torch.tensor([one.tokens[:-1]])).logits[0, len(ids) - 1 :].log_softmax(-1)
-    torch.testing.assert_close(
-        torch.tensor(logprobs), expected.topk(3).values.flatten(), atol=1e-4, rtol=1e-4
-    )
+    told = torch.tensor([[value for _, value in sorted(got.top)] for got in logprobs])
+    torch.testing.assert_close(told, expected, atol=1e-4, rtol=1e-4)
+    chosen = torch.tensor([[got.token, got.top[0][0]] for got in logprobs])
+    assert torch.equal(chosen, expected.argmax(-1, keepdim=True).expand(-1, 2))
+    assert torch.equal(torch.tensor(one.tokens[len(ids) :]), chosen[:, 0])
 
 
 def test_greedy_tokens_are_those_of_transformers_when_sequences_run_together(pair: Pair) -> None:
