@@ -185,7 +185,9 @@ class World:
         progress = server.finish()
         if progress.first or progress.ended:
             self._hear(self._progressed, progress)
-        self._start(server)
+        # Written out once more, because most that happens in a simulation is an end and a start.
+        if server.start(agenda.now_s, self._slowdown() if self._slowdowns else 1.0):
+            agenda.at(server.end_s, self._ended, server)
         if self._away:
             self._retire(server)
 

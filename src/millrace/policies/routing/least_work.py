@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import ceil, inf
+from math import inf
 
 from millrace.core.draw import draw_below
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
@@ -52,17 +52,18 @@ def soonest(
     """
     slowest, fewest, soonest_s, adapter = None, 0, inf, request.adapter
     best: list[ReplicaView] = []
+    prompt_tokens, has_blocks = request.prompt_tokens, bool(request.blocks)
     for replica in replicas:
         spec = replica.spec
-        cached = replica.prefix.matched_tokens(request) if request.blocks else 0
-        work = replica.queued_tokens + (request.prompt_tokens - cached or 1)
+        cached = replica.prefix.matched_tokens(request) if has_blocks else 0
+        work = replica.queued_tokens + (prompt_tokens - cached or 1)
         speed, step_s = spec.prefill_tokens_per_s, spec.decode_step_s
         if not speed or not step_s:
             slowest = slowest or _slowest(replicas, assumed_tokens_per_s)
             speed, step_s = speed or slowest[0], step_s or slowest[1]
         seconds = work / speed
         if replica.running:
-            seconds += ceil(work / (spec.limits or ENGINE_DEFAULTS).step_tokens) * step_s
+            seconds += -(-work // (spec.limits or ENGINE_DEFAULTS).step_tokens) * step_s  # rounded up
         if adapter is not None and adapter not in replica.adapters:
             seconds += spec.adapter_load_s or 0.0
         if seconds > soonest_s:
