@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from threading import Thread
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -50,11 +54,36 @@ def spread(function: Callable[[T], R], tasks: Sequence[T], *, processes: int) ->
     """Yield what the function makes of each task, in their order, worked out by several processes.
 
     With one process, or one task, everything happens in this one. Otherwise function and tasks are
-    pickled for fresh interpreters.
+    pickled for fresh interpreters, which end at once when this one does, or gives up on the rest.
     """
     workers = min(processes, len(tasks))
     if workers <= 1:
         yield from map(function, tasks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(function, tasks)
+    context = get_context("spawn")
+    theirs, ours = context.Pipe(duplex=False)
+    with ours, theirs, ProcessPoolExecutor(workers, context, _end_with, (theirs,)) as pool:
+        try:
+            yield from _started(pool, function, tasks)
+        except BaseException:
+            ours.close()  # or the pool would wait until what is under way is finished
+            raise
+
+
+def _started(pool: ProcessPoolExecutor, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+    """Start processes that do not get the terminal's Ctrl-C: it is this one that ends them."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        return pool.map(function, tasks)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _end_with(parent: Connection) -> None:
+    """In a process of the pool: watch for the end of the connection, which even a killed parent closes."""
+    Thread(target=_end_when, args=(parent,), daemon=True).start()
+
+
+def _end_when(parent: Connection) -> None:
+    parent.poll(None)
+    os._exit(1)

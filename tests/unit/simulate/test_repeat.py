@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from millrace.core.trace import TraceRecord
 from millrace.simulate.repeat import redraw_arrivals, spread
+from tests.unit.launch.children import all_end
 
 TIMES_S = [5.0 + n * (n % 7) for n in range(300)]
 RECORDS = [
     TraceRecord(id=str(n), t_s=t_s, input_tokens=n, output_tokens=1) for n, t_s in enumerate(sorted(TIMES_S))
 ]
+
+BUSY = """
+import time
+from millrace.simulate.repeat import spread
+list(spread(time.sleep, [600] * 8, processes=2))
+"""
 
 
 def test_seed_0_is_the_trace_itself() -> None:
@@ -43,6 +56,24 @@ def test_several_processes_give_results_in_order() -> None:
 
 def test_one_process_is_this_one() -> None:
     assert list(spread(_process, [1, 2], processes=1)) == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_one_it_works_for(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", BUSY], stderr=subprocess.PIPE, text=True) as parent:
+        listed, until_s = Path(f"/proc/{parent.pid}/task/{parent.pid}/children"), time.monotonic() + 30
+        while len(children := [int(pid) for pid in listed.read_text().split()]) < 3:  # one keeps the books
+            assert time.monotonic() < until_s, "the processes never started"
+        parent.send_signal(number)
+        _, said = parent.communicate(timeout=30)
+    assert all_end(children, within_s=20)
+    assert "Process Spawn" not in said, "the processes are not interrupted by themselves"
+
+
+def test_a_failure_ends_what_is_under_way() -> None:
+    times: list[Any] = ["no time", 600]
+    with pytest.raises(TypeError):
+        list(spread(time.sleep, times, processes=2))
 
 
 def _process(_: int) -> int:
