@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
     from millrace.gateway.client import ClientConnection
 
-MOVED_ON = frozenset((502, 503))
-"""An engine that cannot take requests now. A 500 may be the request's own doing and must not wander."""
+MOVED_ON = frozenset((502, 503))  # a 500 may be the request's own doing and must not wander
 USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
 
 
