@@ -57,9 +57,7 @@ def run(
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
     # The parameters that are not used below are the scenario's fields, by the same names.
     scenario = Scenario(**{name: context.params[name] for name in Scenario.__struct_fields__})
-    if find and closed_loop:
-        raise ValueError("--find capacity sets the rate, and --closed-loop lets it follow: leave it out")
-    policies = _checked(scenario, routing)
+    policies = _checked(scenario, routing, find)
     if find:
         if sensitivity or energy or log or requests_out or report or chrome_trace:
             raise ValueError("--find prints its result only: leave out --sensitivity, --energy and files")
@@ -116,11 +114,13 @@ def _tell(notes: Iterable[str], *, quiet: bool) -> None:
         say(note)
 
 
-def _checked(scenario: Scenario, routing: str) -> list[str]:
+def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
     """Return the policies' names; complain of what cannot be built before anything takes long."""
     policies = names_of(routing)
     if not policies:
         raise ValueError("--routing names no policy; name one, like least_work")
+    if find and scenario.closed_loop:
+        raise ValueError("--find capacity sets the rate, and --closed-loop lets it follow: leave it out")
     if scenario.think is not None and not scenario.closed_loop:
         raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
     if scenario.profile and scenario.calibration is not None:
