@@ -42,7 +42,8 @@ install() {
 }
 
 fits .venv/bin/python && .venv/bin/python -c 'import pip' 2>/dev/null || make_venv
-say "installing $torch (once; a few hundred megabytes, more where there is a GPU)"
+say "installing $torch (once). On x86-64 Linux, PyPI's comes with NVIDIA's libraries, 2.7 GB to download;"
+say "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu takes the build for processors, 190 MB."
 install "$torch"
 say "installing millrace[$extras] (once)"
 install --editable ".[$extras]"

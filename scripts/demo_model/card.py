@@ -53,7 +53,8 @@ def card(shape: Shape, recipe: Recipe, outcome: Outcome, facts: Facts) -> str:
         passes=outcome.tokens / facts.stream_tokens,
         bytes_per_token=bytes_per_token,
         bits_per_byte=outcome.validation_loss / math.log(2) / bytes_per_token,
-        free_s=outcome.cpu_s / torch.get_num_threads(),
+        cores=torch.get_num_threads(),
+        core_s=outcome.cpu_s / torch.get_num_threads(),
         temperature=TEMPERATURE,
     )
 

@@ -39,15 +39,10 @@ def run(
     batching: Annotated[str, typer.Option(help="Batching policy; see `millrace policies`.")] = "split_fuse",
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Sequences in one step.")] = 64,
     max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens in one step.")] = 512,
-    max_model_len: Annotated[
-        int | None,
-        typer.Option(min=2, help=f"Tokens one sequence may have; else what the model can, up to {LONGEST}."),
-    ] = None,
+    max_model_len: Annotated[int | None, typer.Option(min=2, help="Tokens one sequence may have.")] = None,
     kv_blocks: Annotated[int, typer.Option(min=1, help="Blocks of KV cache.")] = 2048,
     block_size: Annotated[int, typer.Option(min=1, help="Tokens in a block.")] = 16,
-    prefix_caching: Annotated[
-        bool, typer.Option(help="Reuse the KV cache of equal prompt beginnings.")
-    ] = True,
+    prefix_caching: Annotated[bool, typer.Option(help="Reuse the cache of equal prompt beginnings.")] = True,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get on SIGTERM.")] = 30.0,
     step_log: Annotated[
         Path | None, typer.Option(help="Append a JSON line for every step to this file.")
