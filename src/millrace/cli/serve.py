@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 import typer
 
+from millrace.cli import patience
 from millrace.cli import serving_options as options
 from millrace.cli.output import EXIT_USAGE, CommandError
+from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.serving import aliases_of, fallbacks_of, in_options, words_of
 from millrace.cli.serving_demo import serve_demo
 from millrace.control import Controller, ControlSettings, RetryBudget
@@ -18,7 +20,6 @@ from millrace.gateway import run as run_gateway
 from millrace.launch import gateway_command
 from millrace.policies import load
 
-BUDGET = RetryBudget()
 UNKNOWN_YET = (
     "http://127.0.0.1:1"  # where an engine of the demo will be: only so that all else is checked now
 )
@@ -44,19 +45,19 @@ def run(
     alias: options.Alias = None,
     fallback: options.Fallback = None,
     answer_as_asked: options.AnswerAsAsked = True,
-    max_attempts: options.MaxAttempts = 3,
-    retry_ratio: options.RetryRatio = BUDGET.ratio,
-    retry_reserve: options.RetryReserve = BUDGET.reserve,
-    retry_floor: options.RetryFloor = BUDGET.floor_per_s,
-    max_held: options.MaxHeld = 1024,
-    max_hold: options.MaxHold = 30.0,
+    max_attempts: patience.MaxAttempts = PATIENCE.max_attempts,
+    retry_ratio: patience.RetryRatio = BUDGET.ratio,
+    retry_reserve: patience.RetryReserve = BUDGET.reserve,
+    retry_floor: patience.RetryFloor = BUDGET.floor_per_s,
+    max_held: patience.MaxHeld = PATIENCE.max_held,
+    max_hold: patience.MaxHold = PATIENCE.max_hold_s,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
     if demo == bool(backend):
         raise ValueError(_which(demo))
     with in_options():
         budget = RetryBudget(ratio=retry_ratio, reserve=retry_reserve, floor_per_s=retry_floor)
-        patience = ControlSettings(
+        patient = ControlSettings(
             max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold, retry_budget=budget
         )
         settings = GatewaySettings(
@@ -74,7 +75,7 @@ def run(
             drain_s=drain,
             max_body_bytes=max_body,
         )
-    controller = Controller(load("routing", routing), load("queueing", queueing), patience)
+    controller = Controller(load("routing", routing), load("queueing", queueing), patient)
     try:
         if not demo:
             raise typer.Exit(run_gateway(settings, controller))

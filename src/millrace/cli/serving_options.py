@@ -11,7 +11,6 @@ ENGINES = "What is served"
 LISTENING = "Where, and how long"
 POLICIES = "Who decides"
 NAMES = "Names of models"
-FAILURES = "When engines fail or are busy"
 
 Backends = Annotated[
     list[str] | None,
@@ -115,32 +114,4 @@ AnswerAsAsked = Annotated[
         help="What an answer calls its model: the name asked for, or the engine's own.",
         rich_help_panel=NAMES,
     ),
-]
-MaxAttempts = Annotated[
-    int, typer.Option(metavar="N", help="Replicas a request is tried on.", rich_help_panel=FAILURES)
-]
-RetryRatio = Annotated[
-    float,
-    typer.Option(metavar="SHARE", help="Of all requests, what may be tried again.", rich_help_panel=FAILURES),
-]
-RetryReserve = Annotated[
-    int,
-    typer.Option(metavar="N", help="Retries kept for an engine's sudden death.", rich_help_panel=FAILURES),
-]
-RetryFloor = Annotated[
-    float,
-    typer.Option(
-        metavar="N", help="Retries allowed each second, however little comes.", rich_help_panel=FAILURES
-    ),
-]
-MaxHeld = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        help="Requests held per model while no replica can take them.",
-        rich_help_panel=FAILURES,
-    ),
-]
-MaxHold = Annotated[
-    float, typer.Option(metavar="SECONDS", help="How long a request is held.", rich_help_panel=FAILURES)
 ]

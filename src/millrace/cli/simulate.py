@@ -7,8 +7,10 @@ from pathlib import Path
 
 import typer
 
+from millrace.cli import patience
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
+from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
 from millrace.policies import load
@@ -36,7 +38,12 @@ def run(
     routing: options.Routing = "least_work",
     queueing: options.Queueing = "fcfs",
     batching: options.Batching = "split_fuse",
-    max_hold_s: options.MaxHold = 30.0,
+    max_attempts: patience.MaxAttempts = PATIENCE.max_attempts,
+    retry_ratio: patience.RetryRatio = BUDGET.ratio,
+    retry_reserve: patience.RetryReserve = BUDGET.reserve,
+    retry_floor: patience.RetryFloor = BUDGET.floor_per_s,
+    max_held: patience.MaxHeld = PATIENCE.max_held,
+    max_hold_s: patience.MaxHold = PATIENCE.max_hold_s,
     faults: options.Faults = None,
     scrape: options.Scrape = None,
     network: options.Network = None,
@@ -59,8 +66,7 @@ def run(
     scenario = Scenario(**{name: context.params[name] for name in Scenario.__struct_fields__})
     policies = _checked(scenario, routing, find)
     if find:
-        if sensitivity or energy or log or requests_out or report or chrome_trace:
-            raise ValueError("--find prints its result only: leave out --sensitivity, --energy and files")
+        _refuse(sensitivity, energy, log, requests_out, report, chrome_trace)
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
     tasks = runs.tasks_of(
@@ -70,6 +76,11 @@ def run(
     where = _write(every, scenario, requests_out, report)
     _tell([*scenario.notes(), *runs.notes(every, scenario), *where], quiet=quiet)
     _show(every, scenario, as_json=as_json)
+
+
+def _refuse(*beside_find: object) -> None:
+    if any(beside_find):
+        raise ValueError("--find prints its result only: leave out --sensitivity, --energy and files")
 
 
 def _search(
@@ -125,7 +136,7 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
         raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
     if scenario.profile and scenario.calibration is not None:
         raise ValueError("--profile and --calibration both price steps: leave out one of them")
-    _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.servers()
+    _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.patience, scenario.servers()
     load("queueing", scenario.queueing)
     for name in policies:
         load("routing", name)

@@ -138,6 +138,8 @@ BAD = [
     (("simulate", *SMALL, "--slo", "ttft=500"), "unit"),
     (("simulate", *SMALL, "--slo", "itl=5ms"), "ttft"),
     (("simulate", "--fleet", "1x h100 llama-3-8b"), "--trace"),
+    (("simulate", *SMALL, "--requests", "0"), "--requests"),
+    (("simulate", *SMALL, "--retry-floor", "-1"), "--retry-floor is -1.0"),
     (("replay", "no-such-file.jsonl"), "no-such-file.jsonl"),
     (("trace", "inspect", "no-such-file.csv"), "no-such-file.csv"),
     (("serve",), "--backend"),

@@ -26,7 +26,7 @@ TraceName = Annotated[
 ]
 Requests = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="Only the first so many requests.", rich_help_panel=WORKLOAD),
+    typer.Option(min=1, metavar="N", help="Only the first so many requests.", rich_help_panel=WORKLOAD),
 ]
 Rate = Annotated[
     float,
@@ -150,13 +150,6 @@ Batching = Annotated[
     str,
     typer.Option(metavar="NAME", help="Batching policy of every replica.", rich_help_panel=POLICIES),
 ]
-MaxHold = Annotated[
-    float,
-    typer.Option(
-        "--max-hold", metavar="SECONDS", help="Seconds a request may be held.", rich_help_panel=POLICIES
-    ),
-]
-
 Faults = Annotated[
     str | None,
     typer.Option(

@@ -12,11 +12,13 @@ from typing import Any
 from msgspec import Struct
 
 from millrace.cli.options import duration_s, read, slo_of
+from millrace.cli.patience import BUDGET, PATIENCE
+from millrace.cli.serving import in_options
 from millrace.cli.simulating import models as naming
 from millrace.cli.simulating.meanwhile import surroundings_of
 from millrace.cli.simulating.pricing import Price, parse_profiles, powered, price_of
 from millrace.cli.simulating.talks import talks_of
-from millrace.control import Controller, ControlSettings
+from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel
 from millrace.core.cost.energy import energy_source
@@ -53,7 +55,12 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     adapters: int | None = None
     closed_loop: bool = False
     think: str | None = None
-    max_hold_s: float = 30.0
+    max_attempts: int = PATIENCE.max_attempts
+    retry_ratio: float = BUDGET.ratio
+    retry_reserve: int = BUDGET.reserve
+    retry_floor: float = BUDGET.floor_per_s
+    max_held: int = PATIENCE.max_held
+    max_hold_s: float = PATIENCE.max_hold_s
     faults: str | None = None
     cold_start: str | None = None
     load_bandwidth: str | None = None
@@ -185,8 +192,20 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
 
     def controller(self, routing: str) -> Controller:
         """Return a fresh controller."""
-        settings = ControlSettings(max_hold_s=self.max_hold_s)
-        return Controller(load("routing", routing), load("queueing", self.queueing), settings)
+        return Controller(load("routing", routing), load("queueing", self.queueing), self.patience)
+
+    @property
+    def patience(self) -> ControlSettings:
+        """What `millrace serve` does with the same options when engines fail or are busy."""
+        with in_options():
+            return ControlSettings(
+                max_attempts=self.max_attempts,
+                max_held=self.max_held,
+                max_hold_s=self.max_hold_s,
+                retry_budget=RetryBudget(
+                    ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
+                ),
+            )
 
     def batching_policy(self) -> BatchingPolicy:
         """Return a fresh batching policy."""
