@@ -213,6 +213,9 @@ class Controller:
         """Ask again about whatever is held for a replica on which something changed."""
         if not self.state.held:
             return
+        if self.state.readiness_changed:
+            for flight in self.state.turn_stranded():
+                self._hold(flight, now_s, actions)
         models = self.state.replicas[replica].spec.models
         for model in [held for held in self.state.held if held in models]:
             self._place(model, now_s, actions)

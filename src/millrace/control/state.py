@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from operator import attrgetter
 
 from millrace.control.flight import Flight
@@ -27,6 +28,7 @@ class State:
         self.held: dict[str, OrderedDict[str, Flight]] = {}
         self.routed: dict[str, int] = {}
         self.arrivals = 0
+        self.readiness_changed = False
         self._served: set[str] = set()
         self._any_model = False
         self._view = FleetView(now_s=0.0, replicas=(), ready={})
@@ -54,7 +56,7 @@ class State:
             self._empty(replica)
         if event.phase != replica.phase or event.spec is not None:
             replica.phase = event.phase
-            self._view.forget_ready()
+            self._forget_ready()
         replica.report = event.report or replica.report
         if event.report and event.report.adapters is not None:
             replica.adapters = event.report.adapters
@@ -63,7 +65,7 @@ class State:
         """Note that a replica cannot be reached. What was sent to it still fails one by one, by its shell."""
         replica = self.replicas[replica_id]
         replica.phase = "gone"
-        self._view.forget_ready()
+        self._forget_ready()
         self._empty(replica)
 
     def serves(self, model: str) -> bool:
@@ -98,11 +100,24 @@ class State:
                 queue.move_to_end(other.request.id)
 
     def unhold(self, flight: Flight) -> None:
-        """Take a request out of its queue; an empty queue is forgotten."""
-        queue = self.held[flight.request.model]
-        del queue[flight.request.id]
-        if not queue:
-            del self.held[flight.request.model]
+        """Take a request out of its queue, if it got into one before a policy failed; forget an empty one."""
+        queue = self.held.get(flight.request.model)
+        if queue is not None:
+            queue.pop(flight.request.id, None)
+            if not queue:
+                del self.held[flight.request.model]
+
+    def turn_stranded(self) -> Iterator[Flight]:
+        """Turn who waits for a model with no ready replica to a fallback that has one; yield each, unheld."""
+        self.readiness_changed = False
+        waiting = (queue.values() for model, queue in self.held.items() if not self._view.ready_for(model))
+        for flight in [flight for queue in waiting for flight in queue if flight.request.fallbacks]:
+            choices = (choice for choice in flight.request.alternatives() if self.takes(choice.model))
+            choice = next(choices, None)
+            if choice is not None:
+                self.unhold(flight)
+                self.turn(flight, choice)
+                yield flight
 
     def launch(self, flight: Flight, replica_id: str) -> None:
         """Note that a request was sent to a replica."""
@@ -163,6 +178,10 @@ class State:
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory each replica's prefix index takes."""
         return {replica: prefixes.held_bytes for replica, prefixes in self._prefixes.items()}
+
+    def _forget_ready(self) -> None:
+        self._view.forget_ready()
+        self.readiness_changed = True
 
     def _replica(self, flight: Flight) -> ReplicaView:
         assert flight.replica is not None

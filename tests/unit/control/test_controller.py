@@ -175,6 +175,15 @@ def test_turns_are_taken_by_model_even_when_models_alternate() -> None:
     assert replicas == ["a", "a", "b", "b", "a", "a", "b", "b"]
 
 
+def test_a_request_over_which_a_policy_failed_can_be_given_up() -> None:
+    controller = controller_of("a", routing=Mute())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="it must Route, Hold or Reject"):
+            arrive(controller, "q")
+        assert controller.on(Cancelled(0.0, "q")) == []
+    assert controller.state.flights == {}
+
+
 def test_time_alone_does_nothing_while_nobody_waits() -> None:
     controller = controller_of("a")
     assert controller.next_deadline_s() is None

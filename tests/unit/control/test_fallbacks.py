@@ -109,6 +109,42 @@ def test_without_a_ready_fallback_a_dead_model_is_waited_for() -> None:
     assert list(controller.state.held) == ["m"]
 
 
+def test_who_waits_turns_to_a_fallback_as_soon_as_it_is_ready() -> None:
+    controller = two_models(m="starting", n="starting", max_held=3, routing=Capped(most=1))
+    arrive(controller, "q0", fallbacks=("absent", "n"))
+    arrive(controller, "no fallback")
+    arrive(controller, "q1", fallbacks=("n",))
+    assert list(map(of, controller.on(Reported(1.0, "b", "ready")))) == [("b", "n")]
+    assert {model: list(queue) for model, queue in controller.state.held.items()} == {
+        "m": ["no fallback"],
+        "n": ["q1"],
+    }
+    assert list(map(of, controller.on(Finished(2.0, "q0")))) == [("b", "n")]
+    assert controller.on(Reported(3.0, "b", "ready")) == []
+    assert list(map(of, controller.on(Reported(4.0, "a", "ready")))) == [("a", UNSET)]
+
+
+def test_no_more_turn_to_a_fallback_than_may_wait_for_it() -> None:
+    controller = two_models(m="starting", n="starting", max_held=2, routing=Capped(most=1))
+    arrive(controller, "n0", model="n")
+    for name in ("q0", "q1"):
+        arrive(controller, name, fallbacks=("n",))
+    arrive(controller, "n1", model="n")
+    assert list(map(of, controller.on(Reported(1.0, "b", "ready")))) == [("b", UNSET)]
+    assert {model: list(queue) for model, queue in controller.state.held.items()} == {
+        "m": ["q0", "q1"],
+        "n": ["n1"],
+    }
+
+
+def test_who_waits_for_a_busy_model_turns_to_a_fallback_when_it_dies() -> None:
+    controller = two_models(routing=Capped(most=1))
+    arrive(controller, "first")
+    assert arrive(controller, "q", fallbacks=("n",)) == []
+    assert list(map(of, controller.on(Failed(1.0, "first", "reset", replica_down=True)))) == [("b", "n")]
+    assert list(controller.state.held["m"]) == ["first"]
+
+
 def test_a_fallback_after_a_failure_costs_the_retry_budget() -> None:
     budget = RetryBudget(ratio=0.0, reserve=0, floor_per_s=0.0)
     controller = two_models(max_attempts=1, retry_budget=budget)
@@ -119,10 +155,11 @@ def test_a_fallback_after_a_failure_costs_the_retry_budget() -> None:
 
 
 def test_a_wait_that_was_too_long_ends_at_a_fallback() -> None:
-    controller = two_models(m="starting", n="starting", max_hold_s=5.0)
+    controller = two_models(routing=Capped(most=1), max_hold_s=5.0)
+    arrive(controller, "first")
     arrive(controller, "q", fallbacks=("n",))
     arrive(controller, "no fallback", 0.5)
-    controller.on(Reported(1.0, "b", "ready"))
+    assert controller.on(Reported(1.0, "b", "ready")) == []
     (sent,) = controller.on(Ticked(5.0))
     assert of(sent) == ("b", "n")
     (refused,) = controller.on(Ticked(5.5))
@@ -130,9 +167,9 @@ def test_a_wait_that_was_too_long_ends_at_a_fallback() -> None:
 
 
 def test_a_deadline_that_passed_ends_a_request_whatever_its_fallbacks() -> None:
-    controller = two_models(m="starting", n="starting")
+    controller = two_models(routing=Capped(most=1))
+    arrive(controller, "first")
     arrive(controller, "q", fallbacks=("n",), deadline_s=2.0)
-    controller.on(Reported(1.0, "b", "ready"))
     (refused,) = controller.on(Ticked(2.0))
     assert isinstance(refused, Refuse)
     assert refused.status == 504
