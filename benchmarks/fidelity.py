@@ -1,8 +1,9 @@
 """How true the simulator is: recorded runs of real engines, replayed with each quality of cost model.
 
-A run is a folder with `requests.jsonl` and `meta.json`, as LLMServingSim's benchmark of vLLM writes them. Its
-requests go through the simulator at the moments they arrived at the engine, and what comes out is held
-against what the engine did. Nothing is fitted to a run: prices come from operator times, measured apart, in
+A run is a folder with `requests.jsonl` and `meta.json`, as LLMServingSim's benchmark of vLLM writes them; a
+folder of runs stands for all of them. Its requests go through the simulator at the moments they arrived at
+the engine, and what comes out is held against what the engine did. Nothing is fitted to a run: prices come
+from operator times, measured apart, in
   PROFILES/serving/GPU/ORG/MODEL/bf16     tables of LLMServingSim; fp8, bf16-kvfp8, as the run's dtypes say
   PROFILES/models/MODEL.json              the model's config.json
   PROFILES/network/GPU.../all_reduce.csv  collectives as Vidur times them, where there are any
@@ -35,7 +36,7 @@ from millrace.core.request import Request
 from millrace.core.stats import mean, percentile
 from millrace.data.aiconfigurator import open_operators
 from millrace.data.profiles import open_serving
-from millrace.data.runs import Run, open_run
+from millrace.data.runs import Run, open_run, runs_in
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 
@@ -199,7 +200,7 @@ def main() -> int:
     asked = parser.parse_args()
     rows: list[Fidelity] = []
     try:
-        for folder in asked.runs:
+        for folder in [run for path in asked.runs for run in runs_in(path)]:
             run = open_run(folder, asked.profiles, asked.gpu)
             rows += [measure(run, quality) for quality in asked.cost]
         put(rows, asked)

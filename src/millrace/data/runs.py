@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from millrace.core.catalogue import DEVICES
+from millrace.core.catalogue import DEVICES, MODELS
 from millrace.core.cost.roofline import HOST_S
 from millrace.core.device import DeviceSpec
 from millrace.core.model import ModelSpec
@@ -70,8 +70,21 @@ class Run:
         )
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """Return the folder if it is a run, else the runs anywhere below it. Raises ValueError if it has none."""
+    found = sorted({path.parent for path in folder.rglob("meta.json*")})
+    if folder.is_dir() and not found:
+        raise ValueError(f"{folder} holds no run: a run is a folder with meta.json and requests.jsonl")
+    return found or [folder]
+
+
 def open_run(folder: Path, profiles: Path, gpu: str | None = None) -> Run:
-    """Read a run, and find the profile that goes with it. Raises ValueError if something is missing."""
+    """Read a run, and find the profile that goes with it; `profiles` may also be their folder `serving`.
+
+    Raises ValueError if something is missing.
+    """
+    if profiles.name == "serving" and not (profiles / "serving").is_dir():
+        profiles = profiles.parent
     engine = open_engine(folder)
     times = _times(engine, folder, profiles, gpu)
     hardware = open_description(times).hardware
@@ -87,10 +100,13 @@ def open_run(folder: Path, profiles: Path, gpu: str | None = None) -> Run:
 
 
 def _model(engine: EngineRecord, profiles: Path) -> ModelSpec:
-    path = profiles / "models" / f"{engine.model.split('/')[-1]}.json"
-    if not path.is_file():
-        raise ValueError(f"there is no {path}: save the config.json of {engine.model} under that name")
-    return open_model(path)
+    name = engine.model.split("/")[-1]
+    path = profiles / "models" / f"{name}.json"
+    if path.is_file():
+        return open_model(path)
+    if name.lower() in MODELS:
+        return MODELS[name.lower()]
+    raise ValueError(f"there is no {path}: save the config.json of {engine.model} under that name")
 
 
 def _times(engine: EngineRecord, folder: Path, profiles: Path, gpu: str | None) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.fidelity import BEGIN, END, Fidelity, claims, measure, page, table
 from millrace.data.profiles import open_serving
-from millrace.data.runs import open_run
+from millrace.data.runs import open_run, runs_in
 from pages import ROOT
 
 DATA = ROOT / "tests" / "data"
@@ -73,6 +73,16 @@ def test_the_benchmark_prints_a_table_and_says_what_is_missing(tmp_path: Path) -
     failed = fidelity_script(run, "--profiles", tmp_path)
     assert failed.returncode == 2
     assert "has no serving/GPU/meta-llama/Llama-3.1-8B/bf16, which" in failed.stderr
+
+
+def test_a_folder_of_runs_stands_for_all_of_them_and_profiles_for_their_parent(tmp_path: Path) -> None:
+    assert [run.relative_to(DATA / "runs").as_posix() for run in runs_in(DATA / "runs")] == list(RUNS)
+    done = fidelity_script(DATA / "runs", "--profiles", PROFILES / "serving", "--cost", "roofline", "--json")
+    assert [row["run"] for row in json.loads(done.stdout)["runs"]] == list(RUNS)
+    with pytest.raises(ValueError, match="holds no run"):
+        runs_in(tmp_path)
+    with pytest.raises(ValueError, match="there is no file"):
+        [open_run(run, PROFILES) for run in runs_in(tmp_path / "nowhere")]
 
 
 def test_the_page_says_what_was_measured() -> None:
