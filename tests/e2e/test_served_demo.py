@@ -1,4 +1,4 @@
-"""`millrace serve --demo`: ends in order whichever way it is told to, and mends engines that die."""
+"""`millrace serve --demo` and `millrace demo` end in order when told to, and engines that die are mended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
@@ -15,6 +16,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+
+from tests.unit.launch.children import all_end
 
 
 @contextmanager
@@ -70,3 +73,18 @@ def test_an_engine_that_dies_is_named_and_comes_back(tmp_path: Path) -> None:
         assert heard(serving, r"(engine-0 is back)")
         with asked(url, max_tokens=4) as answer:
             assert json.load(answer)["usage"]["completion_tokens"] == 4
+
+
+def test_a_demo_that_is_told_to_end_leaves_no_process_behind(tmp_path: Path) -> None:
+    words = ["demo", "--engines", "2", "--out", str(tmp_path / "out")]
+    argv = [sys.executable, "-m", "millrace", *words]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as demo:
+        listed, until_s = Path(f"/proc/{demo.pid}/task/{demo.pid}/children"), time.monotonic() + 60
+        while len(children := [int(pid) for pid in listed.read_text().split()]) < 2:
+            assert time.monotonic() < until_s, "the engines never started"
+        demo.terminate()
+        _, said = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert said.endswith("interrupted\n")
+    assert "Traceback" not in said
+    assert all_end(children)

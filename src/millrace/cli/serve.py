@@ -70,7 +70,7 @@ def run(
             aliases=aliases_of(alias or []),
             fallbacks=fallbacks_of(fallback or []),
             answer_as_asked=answer_as_asked,
-            event_log=event_log,
+            event_log=_log(event_log),
             scrape_s=scrape,
             drain_s=drain,
             max_body_bytes=max_body,
@@ -85,6 +85,12 @@ def run(
     again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
     gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
     raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
+
+
+def _log(path: Path | None) -> Path | None:
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"--event-log: there is no folder {path.parent}; make it, or name another")
+    return path
 
 
 def _which(demo: bool) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -151,7 +153,7 @@ BAD = [
     (("serve", "--backend", "http://engine:1", "--max-hold", "-1"), "--max-hold is -1.0"),
     (
         ("serve", "--backend", "http://engine:1", "--event-log", "/no/such/log"),
-        "error: /no/such/log: No such",
+        "--event-log: there is no folder /no/such",
     ),
     (("serve", "--backend", "http://engine:1", "--alias", "short"), "NAME=MODEL"),
     (("serve", "--backend", "http://engine:1", "--alias", "chat=a:0,b:1"), "weights above 0"),
@@ -191,6 +193,19 @@ def test_without_arguments_there_is_help_and_no_empty_error(millrace: Run) -> No
         assert said.code == 2
         assert "Usage: millrace" in said.out
         assert said.err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_so_and_nothing_else(tmp_path: Path, number: signal.Signals) -> None:
+    log, until_s = tmp_path / "log", time.monotonic() + 60
+    words = ["simulate", *SMALL[:-2], "--repeat", "50", "--log", str(log)]
+    argv = [sys.executable, "-m", "millrace", *words]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        while not log.exists():
+            assert time.monotonic() < until_s, "it never began"
+        running.send_signal(number)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (130, "", "interrupted\n")
 
 
 def test_debug_shows_where_an_error_came_from() -> None:
