@@ -48,6 +48,7 @@ def run(
     scrape: options.Scrape = None,
     network: options.Network = None,
     slowdowns: options.Slowdowns = None,
+    link: options.LinkSpeed = None,
     find: options.Find = None,
     attain: options.Attain = 0.95,
     repeat: options.Repeat = 1,

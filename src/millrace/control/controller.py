@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from millrace.control.budget import Purse
 from millrace.control.flight import Flight
+from millrace.control.lawful import complaint
 from millrace.control.settings import ControlSettings
 from millrace.control.state import State
 from millrace.core.event import (
@@ -21,6 +22,7 @@ from millrace.core.event import (
     Event,
     Failed,
     Finished,
+    Prefilled,
     Refuse,
     Reported,
     Started,
@@ -61,6 +63,7 @@ class Controller:
         self._handlers: dict[type[Event], Callable[[Any, list[Action]], None]] = {
             Arrived: self._arrive,
             Reported: self._report,
+            Prefilled: self._hand_over,
             Started: self._start,
             Finished: self._finish,
             Failed: self._fail,
@@ -96,6 +99,11 @@ class Controller:
         else:
             self._hold(state.admit(request, event.request.model), event.now_s, actions)
 
+    def _hand_over(self, event: Prefilled, actions: list[Action]) -> None:
+        flight = self.state.flights.get(event.request_id)
+        if flight is not None and flight.prefill_on is not None:
+            self._place_on(self.state.hand_over(flight), event.now_s, actions)
+
     def _start(self, event: Started, actions: list[Action]) -> None:
         flight = self.state.flights.get(event.request_id)
         if flight is None or flight.replica is None or flight.started:
@@ -117,7 +125,8 @@ class Controller:
         flight = self.state.flights.get(event.request_id)
         if flight is None or flight.replica is None:
             return
-        replica = self.state.land(flight)
+        landed = self.state.land(flight)
+        replica = landed if event.replica is None else event.replica
         if event.replica_down:
             self.state.lose(replica)
         if flight.started:
@@ -242,13 +251,8 @@ class Controller:
         if flight.tried:
             view = self.state.view(view.now_s, chosen.model, flight.tried)
         decision = self.routing.route(chosen, view)
-        if isinstance(decision, Route):
-            known = self.state.replicas.get(decision.replica)
-            if known is None or known.phase != "ready" or chosen.model not in known.spec.models:
-                chose = f"chose {decision.replica!r}, which is no ready replica of {chosen.model!r}"
-                raise ValueError(f"{self._policy} {chose}")
-        elif not isinstance(decision, Hold | Reject):
-            raise ValueError(f"{self._policy} answered {decision!r}; it must Route, Hold or Reject")
+        if wrong := complaint(decision, chosen, self.state.replicas):
+            raise ValueError(f"{type(self.routing).__module__} {wrong}")
         return decision
 
     def _carry_out(
@@ -256,10 +260,14 @@ class Controller:
     ) -> None:
         """Send a request that is in no queue, or turn it away."""
         if isinstance(decision, Route):
-            self.state.launch(flight, decision.replica)
-            request = flight.request
+            request, prefill_on = flight.request, decision.prefill_on
+            if prefill_on is None:
+                self.state.launch(flight, decision.replica)
+            else:
+                self.state.launch_apart(flight, decision.replica, prefill_on)
             model = UNSET if request.model == flight.model else request.model
-            actions.append(Dispatch(request.id, decision.replica, flight.attempts, model))
+            before = UNSET if prefill_on is None else prefill_on
+            actions.append(Dispatch(request.id, decision.replica, flight.attempts, model, before))
         elif self._fall_back(flight):
             self._hold(flight, now_s, actions)
         else:
@@ -288,12 +296,7 @@ class Controller:
             actions.append(Refuse(request.id, "no replica became free in time", 503, retry_after_s))
 
     def _retry_after_s(self, request: Request, now_s: float) -> float:
-        low_s, high_s = RETRY_AFTER_S
-        return max(low_s, min(high_s, self.state.drain_s(request, now_s)))
-
-    @property
-    def _policy(self) -> str:
-        return type(self.routing).__module__
+        return max(RETRY_AFTER_S[0], min(RETRY_AFTER_S[1], self.state.drain_s(request, now_s)))
 
     def _still_held(self, expires_s: float, request_id: str) -> bool:
         flight = self.state.flights.get(request_id)

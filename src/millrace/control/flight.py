@@ -16,6 +16,7 @@ class Flight(Struct, eq=False):
     `number` is its place in the order of arrival; `expires_s` is when holding it any longer is pointless;
     `queued_tokens` is what it was charged to the replica's queue; `tried` are the replicas it failed on,
     and with as many `attempts` as are `allowed` its model is given up.
+    `prefill_on` computes its prompt for `replica`; None if nobody does, or it is done.
     """
 
     request: Request
@@ -28,3 +29,4 @@ class Flight(Struct, eq=False):
     started: bool = False
     queued_tokens: int = 0
     tried: frozenset[str] = frozenset()
+    prefill_on: str | None = None

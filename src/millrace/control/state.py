@@ -134,6 +134,20 @@ class State:
         replica.queued_tokens += queued_tokens
         self.routed[request.model] = self.routed.get(request.model, 0) + 1
 
+    def launch_apart(self, flight: Flight, replica_id: str, prefill_on: str) -> None:
+        """Note that a request was sent to a replica, and its prompt to another one first, which queues it."""
+        self.launch(flight, prefill_on)
+        flight.replica, flight.prefill_on = replica_id, prefill_on
+        self.replicas[replica_id].coming_tokens += flight.request.prompt_tokens
+
+    def hand_over(self, flight: Flight) -> str:
+        """Note that a prompt is computed, and its cache goes to who answers; return who computed it."""
+        prefiller, replica = self._part(flight), self._replica(flight)
+        flight.queued_tokens = 0
+        replica.waiting += 1
+        self._prefixes[replica.id].remember(flight.request)
+        return prefiller
+
     def start(self, flight: Flight) -> str:
         """Note a first token: the prompt left the replica's queue for its memory; return the replica's id."""
         replica = self._replica(flight)
@@ -145,7 +159,10 @@ class State:
         return replica.id
 
     def land(self, flight: Flight) -> str:
-        """Note that the replica no longer works on the request; return the replica's id."""
+        """Note that nobody works on the request any more; return who did, or who computed its prompt."""
+        if flight.prefill_on is not None:
+            prefiller, flight.replica = self._part(flight), None
+            return prefiller
         replica = self._replica(flight)
         if flight.started:
             replica.running -= 1
@@ -186,6 +203,16 @@ class State:
     def _replica(self, flight: Flight) -> ReplicaView:
         assert flight.replica is not None
         return self.replicas[flight.replica]
+
+    def _part(self, flight: Flight) -> str:
+        """Note that the prompt is no longer computed for another replica; return the id of who did."""
+        assert flight.prefill_on is not None
+        prefiller = self.replicas[flight.prefill_on]
+        prefiller.waiting -= 1
+        prefiller.queued_tokens -= flight.queued_tokens
+        self._replica(flight).coming_tokens -= flight.request.prompt_tokens
+        flight.prefill_on = None
+        return prefiller.id
 
     def _empty(self, replica: ReplicaView) -> None:
         """Note that its process ended: neither its cache nor what it said of itself is true any more."""

@@ -25,6 +25,13 @@ class Reported(Struct, frozen=True, tag=True, omit_defaults=True):
     report: Report | None = None
 
 
+class Prefilled(Struct, frozen=True, tag=True):
+    """The prompt is computed where it was sent for that; its KV cache goes to the replica that answers."""
+
+    now_s: float
+    request_id: str
+
+
 class Started(Struct, frozen=True, tag=True):
     """The first token (or, without streaming, the first byte) of an answer came from the engine."""
 
@@ -43,13 +50,17 @@ class Finished(Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
-    """An attempt broke. `replica_down` says that the replica itself is unreachable, not only this request."""
+    """An attempt broke. `replica_down` says that the replica itself is unreachable, not only this request.
+
+    `replica` says which one it was, if two of them had to do with the attempt.
+    """
 
     now_s: float
     request_id: str
     why: str
     retryable: bool = True
     replica_down: bool = False
+    replica: str | None = None
 
 
 class Cancelled(Struct, frozen=True, tag=True):
@@ -65,16 +76,20 @@ class Ticked(Struct, frozen=True, tag=True):
     now_s: float
 
 
-Event = Arrived | Reported | Started | Finished | Failed | Cancelled | Ticked
+Event = Arrived | Reported | Prefilled | Started | Finished | Failed | Cancelled | Ticked
 
 
 class Dispatch(Struct, frozen=True, tag=True):
-    """Send the request to the replica; `attempt` counts from 1, `model` is set if it is a fallback."""
+    """Send the request to the replica; `attempt` counts from 1, `model` is set if it is a fallback.
+
+    If `prefill_on` is set, that replica computes the prompt first, and hands its KV cache over.
+    """
 
     request_id: str
     replica: str
     attempt: int = 1
     model: str | UnsetType = UNSET
+    prefill_on: str | UnsetType = UNSET
 
 
 class Cancel(Struct, frozen=True, tag=True):

@@ -8,9 +8,10 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from millrace.core.replica import Phase, ReplicaSpec, Report
+from millrace.core.replica import Phase, ReplicaSpec, Report, Role
 from millrace.core.request import Request
 
+ANSWERING: tuple[Role, ...] = ("both", "decode")
 _by_id = attrgetter("id")
 
 
@@ -29,6 +30,7 @@ class ReplicaView(Struct, kw_only=True, eq=False):
     what the prefix index holds) of the waiting ones, `context_tokens` the prompt tokens of the running
     ones. `report` is what the engine last said of itself, None if it never spoke. `adapters` are believed to
     be on its device: those last sent to it, or what it reported, the one used longest ago first.
+    `coming_tokens` are the prompt tokens that others compute for it: it neither queues nor holds them yet.
     """
 
     id: str
@@ -41,6 +43,7 @@ class ReplicaView(Struct, kw_only=True, eq=False):
     context_tokens: int = 0
     report: Report | None = None
     adapters: tuple[str, ...] = ()
+    coming_tokens: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -59,7 +62,8 @@ class FleetView(Struct, kw_only=True, eq=False):
     The kernel keeps one and turns it to the decision at hand, so what must last is to be taken from it.
     `routed` counts the requests of the model at hand that were sent so far; `avoid` are replicas on which
     the request at hand failed. `ready` is what the kernel remembers of who is ready, by model, and drops
-    when a replica changes its phase or models; None, as in views made by hand, remembers nothing.
+    when a replica changes its phase or models; None, as in views made by hand, remembers nothing. Replicas
+    that only compute prompts for others answer nothing: `prefilling` names them, and `able` does not.
     """
 
     now_s: float
@@ -69,21 +73,27 @@ class FleetView(Struct, kw_only=True, eq=False):
     ready: dict[str, tuple[ReplicaView, ...]] | None = None
 
     def able(self, request: Request) -> tuple[ReplicaView, ...]:
-        """Return the ready replicas that serve the request's model, by id; those to avoid only if all are."""
+        """Return the ready replicas that answer for the model, by id; those to avoid only if all are."""
         ready = self.ready_for(request.model)
-        if self.avoid:
-            return tuple(r for r in ready if r.id not in self.avoid) or ready
-        return ready
+        return self._spared(ready) if self.avoid else ready
+
+    def prefilling(self, request: Request) -> tuple[ReplicaView, ...]:
+        """Return the ready replicas that only compute prompts of the request's model, in the same way."""
+        found = [r for r in self.replicas if r.spec.role == "prefill" and _is_ready(r, request.model)]
+        return self._spared(tuple(sorted(found, key=_by_id))) if found else ()
 
     def ready_for(self, model: str) -> tuple[ReplicaView, ...]:
-        """Return the ready replicas that serve a model, by id."""
+        """Return the ready replicas that answer for a model, by id."""
         if self.ready is not None and model in self.ready:
             return self.ready[model]
-        found = [r for r in self.replicas if r.phase == "ready" and model in r.spec.models]
+        found = [r for r in self.replicas if r.spec.role in ANSWERING and _is_ready(r, model)]
         ready = tuple(sorted(found, key=_by_id))
         if self.ready is not None and ready:  # only names that exist: anybody may ask for any
             self.ready[model] = ready
         return ready
+
+    def _spared(self, ready: tuple[ReplicaView, ...]) -> tuple[ReplicaView, ...]:
+        return tuple(r for r in ready if r.id not in self.avoid) or ready
 
     def forget_ready(self) -> None:
         """Note that somebody's phase or models changed."""
@@ -92,10 +102,15 @@ class FleetView(Struct, kw_only=True, eq=False):
 
 
 class Route(Struct, frozen=True, tag=True):
-    """Send the request to this replica."""
+    """Send the request to this replica; its prompt to `prefill_on` before, which hands over the KV cache."""
 
     replica: str
     why: str = ""
+    prefill_on: str | None = None
+
+
+def _is_ready(replica: ReplicaView, model: str) -> bool:
+    return replica.phase == "ready" and model in replica.spec.models
 
 
 class Hold(Struct, frozen=True, tag=True):

@@ -18,13 +18,15 @@ from millrace.core.lora import adapter_bytes
 from millrace.core.memory import kv_blocks
 from millrace.core.model import ModelSpec
 from millrace.core.presets import preset
-from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.quantity import bytes_per_s, seconds
+from millrace.core.replica import Limits, ReplicaSpec, Role
 from millrace.core.suggest import unknown
 
 # What `decode_step_s` predicts: a step of a moderately loaded chat server.
 TYPICAL_SEQUENCES = 32
 TYPICAL_CONTEXT_TOKENS = 1024
 
+ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
 OPTIONS = (
     "tp",
     "pp",
@@ -40,16 +42,14 @@ OPTIONS = (
     "max_model_len",
     "block_size",
     "kv_blocks",
+    "role",
     "max_loras",
     "lora_load",
     "lora_rank",
 )
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0}
-_UNITS_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
 
 T = TypeVar("T")
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _GROUP = re.compile(r"(?:(\d+)\s*x\s*)?(?!\d+x?\s)([^\s=]+)\s+([^\s=]+)((?:\s+\S+)*)")
 
 
@@ -74,6 +74,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     load_bytes_per_s: float | None = None
     pipeline_parallel: int = 1
     adapter_load_s: float | None = None
+    role: Role = "both"
     expert_parallel: int = 1
     ahead: bool = False
 
@@ -121,6 +122,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
             prefill_tokens_per_s=_prefill_tokens_per_s(cost, limits),
             decode_step_s=_decode_step_s(cost, limits),
             adapter_load_s=self.adapter_load_s,
+            role=self.role,
             price_per_h=None if price is None else price * self.devices,
         )
 
@@ -138,18 +140,10 @@ def parse_fleet(
     block_size and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the
     model's own up to 8,192, and without async_scheduling vLLM's presets have it on; max_loras (adapters on
     the device at a time), lora_load (how long a step waits for one, like 50ms) or else lora_rank, which says
-    with load_bandwidth how long that is.
+    with load_bandwidth how long that is; role (both, prefill or decode).
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
-
-
-def bytes_per_s(text: str) -> float:
-    """Read a bandwidth like `5GB/s` or `800MiB/s`. Raises ValueError if it cannot be read or is 0."""
-    found = _QUANTITY.fullmatch(text.strip().removesuffix("/s"))
-    if not found or found[2] not in _UNITS_BYTES or not float(found[1]):
-        raise ValueError(f"cannot read the bandwidth {text!r}; write bytes a second above 0, like 5GB/s")
-    return float(found[1]) * _UNITS_BYTES[found[2]]
 
 
 def members(groups: Sequence[FleetGroup]) -> list[tuple[str, FleetGroup]]:
@@ -189,9 +183,10 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
             options, replace(model, experts=model.experts // ranks), device, (tensor_parallel, stages)
         ),
         price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
-        cold_start_s=_seconds("cold_start", options["cold_start"]) if "cold_start" in options else None,
+        cold_start_s=seconds("cold_start", options["cold_start"]) if "cold_start" in options else None,
         load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
         adapter_load_s=_adapter_load_s(options, model),
+        role=_role(options.get("role", "both")),
         ahead=_switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
     )
 
@@ -200,7 +195,7 @@ def _adapter_load_s(options: Mapping[str, str], model: ModelSpec) -> float | Non
     if ("lora_load" in options or "lora_rank" in options) and "max_loras" not in options:
         raise ValueError("lora_load and lora_rank are for adapters: say how many fit too, like max_loras=8")
     if "lora_load" in options:
-        return _seconds("lora_load", options["lora_load"])
+        return seconds("lora_load", options["lora_load"])
     if "lora_rank" not in options:
         return None
     if "load_bandwidth" not in options:
@@ -272,17 +267,17 @@ def _switch(options: Mapping[str, str], name: str, default: bool) -> bool:
     return text == "on"
 
 
+def _role(text: str) -> Role:
+    for role in ROLES:
+        if role == text:
+            return role
+    raise ValueError(f"role is {text!r}; write both, prefill or decode")
+
+
 def _dollars(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         raise ValueError(f"price is {text!r}; write dollars an hour for one device, like 2.5")
     return float(text)
-
-
-def _seconds(name: str, text: str) -> float:
-    found = _QUANTITY.fullmatch(text)
-    if not found or found[2] not in _UNITS_S:
-        raise ValueError(f"{name} is {text!r}; write a number with a unit, like 45s or 2m")
-    return float(found[1]) * _UNITS_S[found[2]]
 
 
 def _prefill_tokens_per_s(cost: CostModel, limits: Limits) -> float:

@@ -19,6 +19,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request from its scheduled arrival to its end; moments in seconds on the run's clock.
 
+    Its prompt was computed on `prefilled_on`, if not where it was answered.
     Latency counts from `scheduled_s`, when the request was due, so a late client cannot hide a queue.
     """
 
@@ -29,6 +30,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int = 0
     cached_tokens: int = 0
     replica: str | None = None
+    prefilled_on: str | None = None
     first_token_s: float | None = None
     finished_s: float | None = None
     error: str | None = None

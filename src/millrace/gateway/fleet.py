@@ -40,6 +40,11 @@ class Fleet:
             backend = Backend.parse(text)
             engine = Engine(backend, connect_timeout_s=settings.connect_timeout_s)
             bought = settings.specs.get(text) or settings.specs.get(backend.id, NOTHING_KNOWN)
+            if bought.role != "both":
+                raise ValueError(
+                    f"{backend.id} has role {bought.role!r}: a gateway hands no KV cache between engines "
+                    "yet; leave the role out, or put the engines' own proxy behind one name"
+                )
             spec = replace(bought, models=())
             self.members[engine.id] = Member(engine, spec)
 

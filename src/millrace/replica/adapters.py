@@ -27,6 +27,7 @@ class AdapterBatch(Batch):
         self.resident: OrderedDict[str, None] = OrderedDict()
         self.loads = 0
         self._users: Counter[str] = Counter()
+        self._held: dict[Sequence, str] = {}
 
     @property
     def waiting(self) -> list[Sequence]:
@@ -45,17 +46,25 @@ class AdapterBatch(Batch):
             raise ValueError(f"batching admitted {sequence.id!r} beyond the {self.slots} adapters allowed")
         admitted = super().admit(sequence)
         if admitted and adapter is not None:
-            self._use(adapter)
+            self._use(sequence, adapter)
         return admitted
+
+    def join(self, sequence: Sequence) -> bool:
+        """Let an imported sequence run; False if there is no seat, or none for its adapter."""
+        adapter = sequence.adapter
+        joined = self._joins(sequence, set(self._users)) and super().join(sequence)
+        if joined and adapter is not None:
+            self._use(sequence, adapter)
+        return joined
+
+    def complete(self, sequence: Sequence) -> None:
+        """Take out a running sequence that has all its tokens; who keeps blocks lets go of the adapter."""
+        self._let_go(sequence)
+        super().complete(sequence)
 
     def release(self, sequence: Sequence) -> None:
         """Take all blocks and the adapter from a sequence."""
-        adapter = sequence.adapter
-        if adapter is not None and sequence.table:
-            self._users[adapter] -= 1
-            if not self._users[adapter]:
-                del self._users[adapter]
-            self.resident.move_to_end(adapter)
+        self._let_go(sequence)
         super().release(sequence)
 
     def take_loads(self) -> int:
@@ -73,7 +82,15 @@ class AdapterBatch(Batch):
             taken.add(adapter)
         return fits
 
-    def _use(self, adapter: str) -> None:
+    def _let_go(self, sequence: Sequence) -> None:
+        if (adapter := self._held.pop(sequence, None)) is not None:
+            self._users[adapter] -= 1
+            if not self._users[adapter]:
+                del self._users[adapter]
+            self.resident.move_to_end(adapter)
+
+    def _use(self, sequence: Sequence, adapter: str) -> None:
+        self._held[sequence] = adapter
         self._users[adapter] += 1
         if adapter not in self.resident:
             if len(self.resident) >= self.slots:

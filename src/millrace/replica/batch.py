@@ -9,6 +9,7 @@ from millrace.core.batch import SequenceView
 from millrace.core.replica import Limits
 from millrace.replica.blocks import BlockPool
 from millrace.replica.decodes import Decodes
+from millrace.replica.imports import Imports
 from millrace.replica.sequence import Sequence
 
 
@@ -17,7 +18,8 @@ class Batch:
 
     `queue` are those without KV blocks, first come first; `running` those with, in the order of their
     admission; `known` finds both by id. The running ones are either `prefilling` or among the `decodes`.
-    `preempting` is whether the plan under way has preempted somebody.
+    `preempting` is whether the plan under way has preempted somebody, `importing` whether one of the
+    `imports` waits for blocks or a seat.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -35,6 +37,8 @@ class Batch:
         self.cache_query_tokens = 0
         self.cache_hit_tokens = 0
         self.preempting = False
+        self.imports = Imports()
+        self.importing = False
         self._admitted = 0
         self._stuck_at = -1
 
@@ -67,18 +71,20 @@ class Batch:
     def forget(self, sequence: Sequence) -> None:
         """Take out a sequence that nobody wants any more. If it holds blocks, it does so until `release`."""
         del self.known[sequence.id]
-        if sequence.table:
+        if sequence in self.running:
             del self.running[sequence]
             self.prefilling.pop(sequence, None)
-        else:
+        elif not self.imports.forget(sequence) and not sequence.table:
             self._dequeue(sequence)
 
     def complete(self, sequence: Sequence) -> None:
-        """Take out a running sequence that has all its tokens, and free its blocks."""
-        del self.known[sequence.id], self.running[sequence]
+        """Take out a running sequence that has all its tokens, and free its blocks, unless it keeps them."""
+        del self.running[sequence]
         if sequence.pace is None:
             self.prefilling.pop(sequence, None)
-        self.release(sequence)
+        if not sequence.keeps:
+            del self.known[sequence.id]
+            self.release(sequence)
 
     def admit(self, sequence: Sequence) -> bool:
         """Let a waiting sequence run, with blocks for its whole length, or return False for lack of room."""
@@ -95,14 +101,29 @@ class Batch:
             self._stuck_at = self.pool.eased
             return False
         self._dequeue(sequence)
-        self.running[sequence] = self.prefilling[sequence] = None
-        self._admitted += 1
-        sequence.rank = self._admitted
+        self._seat(sequence)
         sequence.table = table
         sequence.published = hits
         sequence.base = hits * self.block_tokens
         if not sequence.preemptions:
             self._count_hits(sequence)
+        return True
+
+    def let_in(self) -> None:
+        """Let imported sequences run as there are seats, and give those to come blocks as they are free."""
+        imports = self.imports
+        while imports.landed and self.join(imports.landed[0]):
+            imports.landed.popleft()
+        while imports.expected and self._reserve(imports.expected[0]):
+            imports.expected.popleft()
+        self.importing = imports.pending
+
+    def join(self, sequence: Sequence) -> bool:
+        """Let a sequence run whose cache was imported, all but the last token; False if there is no seat."""
+        if len(self.running) >= self.sequences:
+            return False
+        self._seat(sequence)
+        sequence.base = sequence.prompt_tokens - 1
         return True
 
     def decode(self, sequence: Sequence) -> None:
@@ -133,6 +154,21 @@ class Batch:
         if sequence.pace:
             self.decodes.leave(sequence)
         self.pool.release(sequence.table, named=sequence.published)
+
+    def _reserve(self, sequence: Sequence) -> bool:
+        hits = self._hits(sequence, sequence.prompt_tokens) if sequence.blocks else 0
+        blocks = -(-sequence.prompt_tokens // self.block_tokens)
+        table = self.pool.acquire(sequence.blocks[:hits], blocks)
+        if table is None:
+            return False
+        sequence.table, sequence.published = table, hits
+        self.imports.reserved.append((sequence, sequence.prompt_tokens - hits * self.block_tokens))
+        return True
+
+    def _seat(self, sequence: Sequence) -> None:
+        self.running[sequence] = self.prefilling[sequence] = None
+        self._admitted += 1
+        sequence.rank = self._admitted
 
     def _preempt(self) -> None:
         """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""

@@ -108,6 +108,26 @@ class Replica:
             self.batch.release(sequence)
         return True
 
+    def expect(self, sequence: Sequence) -> None:
+        """Let a sequence wait for blocks, into which the KV cache of its prompt will come from elsewhere.
+
+        Raises ValueError for one that can never complete here.
+        """
+        self.vet(sequence)
+        self.batch.known[sequence.id] = sequence
+        self.batch.imports.expected.append(sequence)
+        self.batch.importing = True
+
+    def reserved(self) -> list[tuple[Sequence, int]]:
+        """Return the expected sequences that got their blocks since the last time, and the tokens to come."""
+        found, self.batch.imports.reserved = self.batch.imports.reserved, []
+        return found
+
+    def land(self, id: str) -> None:
+        """Note that a sequence's KV cache is here, all of its prompt: it runs as soon as there is a seat."""
+        self.batch.imports.landed.append(self.batch.known[id])
+        self.batch.importing = True
+
     def plan(self) -> Step | None:
         """Decide the next iteration and take the blocks it needs; None if there is nothing to run."""
         run = self.begin()
@@ -121,6 +141,8 @@ class Replica:
         decodes = batch.decodes
         if batch.preempting or decodes.lacking():
             batch.make_room()
+        if batch.importing:
+            batch.let_in()
         run = form(decide(batch), batch, self._lengths)
         if run is None and batch.running:
             # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
@@ -132,9 +154,10 @@ class Replica:
         """How many iterations like the one just planned follow each other if nobody comes or leaves.
 
         Always 1 under a batching policy that does not call itself `steady`, and for a plan that preempted:
-        it hid those who wait, and the next one will not.
+        it hid those who wait, and the next one will not. So it is while imported sequences wait for blocks.
         """
-        return iterations(run, self.batch) if self._steady and not self.batch.preempting else 1
+        batch = self.batch
+        return iterations(run, batch) if self._steady and not (batch.preempting or batch.importing) else 1
 
     def taken_tokens(self, run: Run, count: int) -> int:
         """Return for how many more tokens KV blocks are held while the last of `count` iterations goes on."""

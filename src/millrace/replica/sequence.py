@@ -22,6 +22,7 @@ class Sequence:
     fill further blocks. `table` lists the physical KV blocks it holds, in order; the first `published`
     of them were offered to the prefix cache. `cached_tokens` were found there when it was first admitted;
     `rank` grows with every admission to the replica. `adapter` is the low-rank adapter that it needs.
+    One that `keeps` its blocks when it is complete does so until it is aborted: others will read them.
 
     While a sequence decodes it has a `pace`, and gains a token with each of its iterations without being
     touched: `base` is what it has computed, less those iterations. `sampled` is only kept up without one.
@@ -40,6 +41,7 @@ class Sequence:
     sampled: int = 0
     pace: Pace | None = None
     adapter: str | None = None
+    keeps: bool = False
 
     @property
     def computed(self) -> int:

@@ -15,6 +15,7 @@ class Flight(Struct, eq=False):
     job: Job
     replica: str | None = None
     first_token_s: float | None = None
+    prefilled_on: str | None = None
 
     def outcome(self, status: Status, now_s: float, *, done: Sequence | None, error: str | None) -> Outcome:
         """Return what became of the job; `done` is its sequence if the engine completed it."""
@@ -30,6 +31,7 @@ class Flight(Struct, eq=False):
             output_tokens=output_tokens,
             cached_tokens=cached_tokens,
             replica=self.replica,
+            prefilled_on=self.prefilled_on,
             first_token_s=self.first_token_s,
             finished_s=now_s,
             error=error,

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from msgspec import Struct
 
@@ -17,8 +18,10 @@ from millrace.core.event import Action, Event
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.simulate.bill import MeteredServer, bill
+from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
+from millrace.simulate.links import Carried
 from millrace.simulate.lockstep import Lockstep
 from millrace.simulate.server import Engine, Server, ServerSpec
 from millrace.simulate.sessions import Sessions
@@ -52,15 +55,16 @@ def simulate(
     log: Callable[[bytes], object] | None = None,
     progress: Callable[[Outcome], None] | None = None,
     runs: Watch | None = None,
+    transfers: Carried | None = None,
     leaping: bool = True,
     metered: bool = False,
     keep_outcomes: bool = True,
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
 
-    `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome,
-    `runs` each run of steps of an engine. Jobs may come from a generator; without `keep_outcomes`, memory
-    grows by 24 bytes per request only.
+    `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome, `runs`
+    each run of steps of an engine, `transfers` each KV cache that was handed over. Jobs may come from a
+    generator; without `keep_outcomes`, memory grows by 24 bytes per request only.
     Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
     iteration is stepped through: slower by far, and the oracle that the leaps are held to.
@@ -72,7 +76,7 @@ def simulate(
     shared = surroundings is not None and bool(surroundings.slowdowns)
     longest = 1 if shared else ENDLESS
     engines = [_engine(spec, batching, leaping, longest, metered=metered) for spec in fleet]
-    world = World(
+    world = _world(engines, transfers)(
         controller,
         [Observed(engine, runs) for engine in engines] if runs else engines,
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
@@ -89,6 +93,16 @@ def simulate(
         wall_s=time.perf_counter() - began_s,
         kept=outcomes if keep_outcomes else None,
     )
+
+
+def _world(engines: Sequence[Engine], transfers: Carried | None) -> Callable[..., World]:
+    """Return what makes the world: one of handovers only if somebody computes prompts for others."""
+    if all(engine.spec.role != "prefill" for engine in engines):
+        return World
+    splitting = {engine.id: engine for engine in engines if isinstance(engine, Server)}
+    if len(splitting) < len(engines):
+        raise ValueError("engines of several ranks hand over no KV cache: leave out ep, or role=prefill")
+    return partial(SplitWorld, splitting=splitting, carried=transfers)
 
 
 def _all_of(*listeners: Callable[[Outcome], object] | None) -> Callable[[Outcome], object]:

@@ -25,7 +25,8 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     An engine that schedules `ahead` decides on a step when the one before it begins (vLLM's asynchronous
     scheduling), so whoever arrives during a step waits for the end of the next one too. An engine of
     several `ranks` shares a model's experts among them, and its cost is a `SharedCost`. Once started, it
-    is ready after `cold_start_s`. `idle_w` is what all its devices draw with nothing to do; None is unknown.
+    is ready after `cold_start_s`. `idle_w` is what all its devices draw with nothing to do,
+    `kv_bytes_per_token` what a token takes in its KV cache; None is unknown.
     """
 
     id: str
@@ -35,6 +36,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     ranks: int = 1
     cold_start_s: float = 0.0
     idle_w: float | None = None
+    kv_bytes_per_token: float | None = None
 
 
 class Engine(Protocol):
@@ -90,6 +92,7 @@ class Server:
         self.cost = spec.cost
         self.limits = spec.spec.limits or Limits()
         self.ahead = spec.ahead
+        self.kv_bytes_per_token = spec.kv_bytes_per_token
         self._load_s = self.spec.adapter_load_s or 0.0
         self._loading_s = 0.0
         self._fresh = partial(
@@ -119,18 +122,41 @@ class Server:
     def load(self) -> tuple[int, int]:
         """Sequences that wait, and that run."""
         batch = self.replica.batch
-        return len(batch.queue) + len(self._unseen), len(batch.running)
+        waiting = len(batch.queue) + len(self._unseen)
+        if batch.importing:
+            waiting += len(batch.imports.expected) + len(batch.imports.landed)
+        return waiting, len(batch.running)
 
-    def add(self, job: Job) -> None:
-        """Queue a job. Raises ValueError for one that can never fit."""
+    def add(self, job: Job, *, prompt_only: bool = False) -> None:
+        """Queue a job. Raises ValueError for one that can never fit.
+
+        Of its `prompt_only` the KV cache is computed, which then stays until the job is aborted.
+        """
         blocks = job.engine_blocks(self.limits.block_tokens) if self.limits.prefix_caching else []
-        sequence = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
-        sequence.adapter = job.request.adapter
+        sequence = Sequence(
+            job.request.id, job.prompt_tokens, 1 if prompt_only else job.output_tokens, blocks
+        )
+        sequence.adapter, sequence.keeps = job.request.adapter, prompt_only
         if self.ahead and self.busy:
             self.replica.vet(sequence)
             self._unseen.append(sequence)
         else:
             self.replica.add(sequence)
+
+    def expect(self, job: Job, cached_tokens: int) -> None:
+        """Let a job wait for blocks, into which the KV cache of its prompt will come. Raises like `add`."""
+        blocks = job.engine_blocks(self.limits.block_tokens) if self.limits.prefix_caching else []
+        sequence = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks, cached_tokens)
+        sequence.adapter = job.request.adapter
+        self.replica.expect(sequence)
+
+    def granted(self) -> list[tuple[str, int]]:
+        """Return the expected jobs that got their blocks since the last time, and the tokens to come."""
+        return [(sequence.id, tokens) for sequence, tokens in self.replica.reserved()]
+
+    def land(self, request_id: str) -> None:
+        """Note that the KV cache of an expected job is here."""
+        self.replica.land(request_id)
 
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from millrace.simulate.faults import Fault
+from millrace.simulate.links import Link
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -15,7 +16,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     while k of them are busy, itself included, and the last holds for all larger k (empty: each has a
     device of its own). `scrape_s` is the period of load reports: what a replica says of itself, its phase
     too, is heard at the next one, but failures are noticed at once by who they hit (None: no load is ever
-    reported, phases at once). `faults` are in the order of their times.
+    reported, phases at once). `faults` are in the order of their times. Prefilled prompts
+    go from replica to replica over `link`s.
     """
 
     to_engine_s: float = 0.0
@@ -23,3 +25,4 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     slowdowns: tuple[float, ...] = ()
     scrape_s: float | None = None
     faults: tuple[Fault, ...] = ()
+    link: Link = Link()

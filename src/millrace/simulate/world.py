@@ -278,8 +278,11 @@ class World:
         # What left the engine before is heard before: the way back keeps the order, so nothing is stale.
         self._ready_s.pop(server.id, None)
         for request_id in server.drop():
-            self._hear(self._failed, self._flights[request_id])
+            self._lose(server, self._flights[request_id])
         self._turn(server, "gone")
+
+    def _lose(self, server: Engine, flight: Flight) -> None:
+        self._hear(self._failed, flight)
 
     def _booted(self, server: Engine) -> None:
         if self._ready_s.get(server.id) == self.now_s:  # else it was killed meanwhile

@@ -11,17 +11,19 @@ from itertools import count
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.core.draw import draw_below
 from millrace.core.event import Arrived, Cancelled, Event, Failed, Finished, Reported, Started, Ticked
 from millrace.core.fleet import FleetView, ReplicaView
-from millrace.core.replica import Limits, Phase, ReplicaSpec, Report
+from millrace.core.replica import Limits, Phase, ReplicaSpec, Report, Role
 from millrace.core.request import Request
 from millrace.testing import fakes
 
 Choose = Callable[[Sequence[Any]], Any]  # takes options, returns one of them
 
 PHASES: tuple[Phase, ...] = ("ready", "ready", "ready", "ready", "starting", "draining", "gone")
+ROLES: tuple[Role, ...] = ("both", "both", "both", "both", "both", "decode", "prefill")
 MODELS = ("m", "m", "m", "n")
 SERVED = (("m",), ("m", "n"), ("m",), ("m", "n"), ("m", "n"), ("n",), ())
 BLOCKS = ((), (1,), (1, 2, 3), (4, 5), (1, 2, 6), tuple(range(10, 40)))
@@ -113,7 +115,7 @@ def replica_from(choose: Choose, id: str) -> ReplicaView:
         context_tokens=running * choose((10, 2000)),
         report=choose((None, Report(now_s=0.0), Report(now_s=1.5, running=3, waiting=0, kv_free_tokens=64))),
     )
-    view.spec = spec_from(choose)
+    view.spec = replace(spec_from(choose), role=choose(ROLES))
     return view
 
 

@@ -28,9 +28,10 @@ HOUR_S = 4096.0  # a power of two, so that shifted times keep their exact distan
 def check_routing_policy(policy: RoutingPolicy, decisions: Iterable[Case] | None = None) -> None:
     """Check that a policy's answers are lawful and always the same; by default, 200 of them.
 
-    It routes to ready replicas that serve the model, and to one to avoid only if all are; it holds or
-    rejects when no replica is able; its answer does not depend on the order of the replicas, the hour,
-    or what it was asked before; it can be rebuilt from its settings; it changes nothing that it is shown.
+    It routes to ready replicas that serve the model, and to one to avoid only if all are; prompts are
+    computed elsewhere only by replicas that do so for others; it holds or rejects when no replica is able;
+    its answer does not depend on the order of the replicas, the hour, or what it was asked before; it can be
+    rebuilt from its settings; it changes nothing that it is shown.
     """
     again: RoutingPolicy = _rebuilt("routing", policy)
     for case in some_decisions(200) if decisions is None else decisions:
@@ -87,6 +88,9 @@ def _unlawful(decision: Any, request: Request, fleet: FleetView) -> str | None:
     able = [r.id for r in fleet.able(request)]
     if isinstance(decision, Route) and decision.replica not in able:
         return f"chose {decision.replica!r}; able are: {', '.join(able) or 'none'}"
+    prefilling = [r.id for r in fleet.prefilling(request)]
+    if isinstance(decision, Route) and decision.prefill_on not in (None, *prefilling):
+        return f"prefills on {decision.prefill_on!r}; who does so are: {', '.join(prefilling) or 'none'}"
     return None
 
 

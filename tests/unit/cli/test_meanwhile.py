@@ -9,6 +9,7 @@ import pytest
 from millrace.cli.simulating.meanwhile import surroundings_of
 from millrace.simulate import Surroundings
 from millrace.simulate.faults import Fault
+from millrace.simulate.links import Link
 
 FLEET = ("r0", "r1")
 
@@ -26,6 +27,12 @@ def test_ways_are_alike_unless_two_are_given() -> None:
     assert found.slowdowns == (1.0, 1.6)
     found = surroundings_of(network="1ms, 2ms", scrape=None, slowdowns=None, faults=None, replicas=FLEET)
     assert (found.to_engine_s, found.from_engine_s) == (0.001, 0.002)
+
+
+def test_a_link_has_a_speed_and_perhaps_a_latency() -> None:
+    nothing = {"network": None, "scrape": None, "slowdowns": None, "faults": None}
+    found = [surroundings_of(**nothing, link=text, replicas=FLEET).link for text in ("25GB/s", "25GB/s,1ms")]
+    assert found == [Link(bytes_per_s=25e9), Link(bytes_per_s=25e9, latency_s=0.001)]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,8 @@ def test_faults_are_a_script_or_the_file_that_it_is_in(text: str, tmp_path: Path
         ("network", "1ms,2ms,3ms", "--network: 1ms,2ms,3ms has 3 times; write one for both ways, or two"),
         ("scrape", "0s", "--scrape: 0s is no period; write one above 0"),
         ("scrape", "often", "--scrape: cannot read the duration 'often'"),
+        ("link", "fast", "--link: cannot read the bandwidth 'fast'"),
+        ("link", "5GB/s,soon", "--link: cannot read the duration 'soon'"),
         ("faults", "no-such-file", "--faults: there is no file no-such-file; name one, or write the faults"),
         ("faults", "kill r7 at 5s", "--faults: unknown replica 'r7'; .*known: r0, r1"),
         ("faults", "kill r1 at 5", "--faults: line 1: unknown unit of time"),

@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from millrace.core.catalogue import DEVICES, MODELS, device, model
 from millrace.core.cost import Linear, StepShape
-from millrace.core.fleet_spec import bytes_per_s, expand, members, parse_fleet
+from millrace.core.fleet_spec import expand, members, parse_fleet
 from millrace.core.memory import kv_blocks
+from millrace.core.quantity import bytes_per_s
 from millrace.core.replica import Limits
 
 

@@ -8,6 +8,8 @@ from itertools import count
 from math import inf
 from typing import Any
 
+from msgspec.structs import replace
+
 from millrace.core.fleet import Decision, FleetView, Hold, Reject, Route
 from millrace.core.request import Request
 
@@ -114,8 +116,8 @@ class Stubborn:
     """Sends a request back to where it failed."""
 
     def route(self, request: Request, fleet: FleetView) -> Decision:
-        able = [r.id for r in fleet.replicas if r.phase == "ready" and request.model in r.spec.models]
-        return Route(min(able)) if able else Hold("nobody is able")
+        able = replace(fleet, avoid=frozenset()).able(request)
+        return Route(able[0].id) if able else Hold("nobody is able")
 
 
 @dataclass(frozen=True)

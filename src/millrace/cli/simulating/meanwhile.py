@@ -6,9 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from millrace.cli.options import duration_s, read, times
+from millrace.core.quantity import bytes_per_s
 from millrace.core.suggest import unknown
 from millrace.simulate import Surroundings, parse_faults
 from millrace.simulate.faults import Fault
+from millrace.simulate.links import Link
 
 
 def surroundings_of(
@@ -16,6 +18,7 @@ def surroundings_of(
     network: str | None,
     scrape: str | None,
     slowdowns: str | None,
+    link: str | None = None,
     faults: str | None,
     replicas: Collection[str],
 ) -> Surroundings:
@@ -30,6 +33,7 @@ def surroundings_of(
         scrape_s=read("--scrape", _period, scrape),
         slowdowns=read("--slowdowns", _slowdowns, slowdowns) or (),
         faults=_known(_faults(faults), replicas) if faults is not None else (),
+        link=read("--link", _link, link) or Link(),
     )
 
 
@@ -38,6 +42,13 @@ def _ways(text: str) -> tuple[float, float]:
     if len(ways_s) > 2:
         raise ValueError(f"{text} has {len(ways_s)} times; write one for both ways, or two, like 1ms,2ms")
     return ways_s[0], ways_s[-1]
+
+
+def _link(text: str) -> Link:
+    speed, comma, latency = text.partition(",")
+    if not comma:
+        return Link(bytes_per_s=bytes_per_s(speed))
+    return Link(bytes_per_s=bytes_per_s(speed), latency_s=duration_s(latency))
 
 
 def _period(text: str) -> float:

@@ -150,6 +150,16 @@ Batching = Annotated[
     str,
     typer.Option(metavar="NAME", help="Batching policy of every replica.", rich_help_panel=POLICIES),
 ]
+
+LinkSpeed = Annotated[
+    str | None,
+    typer.Option(
+        "--link",
+        metavar="BYTES/s[,TIME]",
+        help="What carries KV caches from role=prefill to role=decode, per replica, like 50GB/s,10us.",
+        rich_help_panel=FLEET,
+    ),
+]
 Faults = Annotated[
     str | None,
     typer.Option(

@@ -23,9 +23,10 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel
 from millrace.core.cost.energy import energy_source
 from millrace.core.cost.scaled import Scaled
-from millrace.core.fleet_spec import FleetGroup, bytes_per_s, members, parse_fleet
+from millrace.core.fleet_spec import FleetGroup, members, parse_fleet
 from millrace.core.lora import spread_adapters
 from millrace.core.outcome import Outcome
+from millrace.core.quantity import bytes_per_s
 from millrace.core.request import Slo
 from millrace.core.trace import TraceRecord
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
@@ -67,6 +68,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     scrape: str | None = None
     network: str | None = None
     slowdowns: str | None = None
+    link: str | None = None
     energy: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
@@ -128,6 +130,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             network=self.network,
             scrape=self.scrape,
             slowdowns=self.slowdowns,
+            link=self.link,
             faults=self.faults,
             replicas=[name for name, _ in members(self.groups)],
         )

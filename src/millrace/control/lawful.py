@@ -1,0 +1,28 @@
+"""Which answers of a routing policy can be carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.core.fleet import ANSWERING, Hold, Reject, ReplicaView, Route
+from millrace.core.request import Request
+
+
+def complaint(decision: Any, request: Request, replicas: Mapping[str, ReplicaView]) -> str | None:
+    """Return what is wrong with an answer, None if nothing is."""
+    if isinstance(decision, Route):
+        chosen = replicas.get(decision.replica)
+        if chosen is None or not _serves(chosen, request) or chosen.spec.role not in ANSWERING:
+            return f"chose {decision.replica!r}, which is no ready replica of {request.model!r}"
+        if decision.prefill_on is not None:
+            prefiller = replicas.get(decision.prefill_on)
+            if prefiller is None or not _serves(prefiller, request) or prefiller.spec.role != "prefill":
+                return f"prefills on {decision.prefill_on!r}, which does so for nobody of {request.model!r}"
+    elif not isinstance(decision, Hold | Reject):
+        return f"answered {decision!r}; it must Route, Hold or Reject"
+    return None
+
+
+def _serves(replica: ReplicaView, request: Request) -> bool:
+    return replica.phase == "ready" and request.model in replica.spec.models

@@ -1,0 +1,188 @@
+"""Whoever computes prompts for others, and whatever dies meanwhile: leaps change nothing, nobody is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import combinations
+from math import pi
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
+
+from millrace.control import Controller, ControlSettings
+from millrace.control.log import replay
+from millrace.core.replica import Limits, ReplicaSpec, Role
+from millrace.policies import load, names
+from millrace.simulate import Job, ServerSpec, Simulation, simulate
+from millrace.simulate.faults import Fault
+from millrace.simulate.links import Link, Transfer
+from millrace.simulate.world import Surroundings
+from tests.property.test_world import Affine, limits, workloads
+
+ROLES: tuple[Role, ...] = ("prefill", "decode", "prefill", "decode", "both")
+BYTES_EACH = 1e4
+
+
+class Carried(Struct, frozen=True):
+    """A transfer that ended."""
+
+    source: str
+    target: str
+    bytes: float
+    began_s: float
+    ended_s: float
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> tuple[Fault, ...]:
+    """Up to 6 faults, at moments at which no step ends: there, a rounding error would decide."""
+    faults = draw(
+        st.lists(
+            st.builds(
+                Fault,
+                st.integers(0, 60).map(lambda n: n * 0.0917 + pi * 1e-5),
+                st.sampled_from(["kill", "kill", "start", "drain"]),
+                st.integers(0, len(ROLES) - 1).map("r{}".format),
+            ),
+            max_size=6,
+        )
+    )
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def fleet_of(limit: Limits, count: int, *, adapters: int | None) -> list[ServerSpec]:
+    return [
+        ServerSpec(
+            id=f"r{n}",
+            spec=ReplicaSpec(
+                models=("m",), limits=replace(limit, adapters=adapters), role=role, adapter_load_s=0.0113
+            ),
+            cost=Affine(),
+            cold_start_s=0.3,
+            kv_bytes_per_token=BYTES_EACH,
+        )
+        for n, role in enumerate(ROLES[:count])
+    ]
+
+
+def play(
+    jobs: list[Job], fleet: list[ServerSpec], batching: str, way: Surroundings, *, leaping: bool
+) -> tuple[Simulation, list[Carried]]:
+    controller = Controller(
+        load("routing", "disaggregated(local_below_tokens=9)"),
+        load("queueing", "fcfs"),
+        ControlSettings(max_hold_s=1.01),
+    )
+    log: list[bytes] = []
+    carried: list[Carried] = []
+
+    def note(one: Transfer, now_s: float) -> None:
+        assert one.began_s is not None
+        carried.append(Carried(one.source, one.target, one.bytes, one.began_s, now_s))
+
+    found = simulate(
+        jobs,
+        fleet,
+        controller,
+        load("batching", batching),
+        surroundings=way,
+        log=log.append,
+        transfers=note,
+        leaping=leaping,
+    )
+    assert Counter(o.id for o in found.outcomes) == Counter(job.request.id for job in jobs)
+    assert not controller.state.flights
+    for view in controller.state.replicas.values():
+        assert (view.waiting, view.running, view.queued_tokens) == (0, 0, 0)
+        assert (view.context_tokens, view.coming_tokens) == (0, 0)
+    assert replay(log).first_difference is None
+    return found, carried
+
+
+def check_links(carried: Iterable[Carried], link: Link) -> None:
+    """Each transfer takes its time, and no two share a link."""
+    every = list(carried)
+    for one in every:
+        assert one.ended_s - one.began_s == pytest.approx(link.latency_s + one.bytes / link.bytes_per_s)
+    for one, other in combinations(every, 2):
+        if one.source == other.source or one.target == other.target:
+            assert one.ended_s <= other.began_s + 1e-12 or other.ended_s <= one.began_s + 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    jobs=workloads(),
+    needs=st.lists(st.sampled_from([None, "a", "b", "c"]), min_size=25, max_size=25),
+    limit=limits,
+    count=st.sampled_from([2, 4, 5]),
+    adapters=st.sampled_from([None, None, 2]),
+    batching=st.sampled_from(names("batching")),
+    way_s=st.sampled_from([0.0, 0.003, 0.2]),
+    bytes_per_s=st.sampled_from([1e9, 7.3e6, 9.1e5]),
+    faults=scripts(),
+    scrape_s=st.sampled_from([None, 0.3 + pi * 1e-5]),
+)
+def test_leaping_over_handovers_changes_nothing(
+    *,
+    jobs: list[Job],
+    needs: list[str | None],
+    limit: Limits,
+    count: int,
+    adapters: int | None,
+    batching: str,
+    way_s: float,
+    bytes_per_s: float,
+    faults: tuple[Fault, ...],
+    scrape_s: float | None,
+) -> None:
+    if adapters:
+        jobs = [
+            replace(job, request=replace(job.request, adapter=adapter))
+            for job, adapter in zip(jobs, needs, strict=False)
+        ]
+    way = Surroundings(
+        to_engine_s=way_s,
+        from_engine_s=way_s,
+        scrape_s=scrape_s,
+        faults=tuple(fault for fault in faults if fault.replica < f"r{count}"),
+        link=Link(bytes_per_s=bytes_per_s, latency_s=0.00071),
+    )
+    fleet = fleet_of(limit, count, adapters=adapters)
+    (leapt, carried), (stepped, oracles) = (
+        play(jobs, fleet, batching, way, leaping=leaping) for leaping in (True, False)
+    )
+    check_links(carried, way.link)
+    assert [(c.source, c.target, c.bytes) for c in carried] == [
+        (c.source, c.target, c.bytes) for c in oracles
+    ]
+    found, expected = ({o.id: o for o in run.outcomes} for run in (leapt, stepped))
+    for name, outcome in found.items():
+        oracle = expected[name]
+        assert (outcome.replica, outcome.prefilled_on, outcome.status, outcome.cached_tokens) == (
+            oracle.replica,
+            oracle.prefilled_on,
+            oracle.status,
+            oracle.cached_tokens,
+        )
+        assert outcome.first_token_s == pytest.approx(oracle.first_token_s, abs=1e-9)
+        assert outcome.finished_s == pytest.approx(oracle.finished_s, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(jobs=workloads(), limit=limits, batching=st.sampled_from(names("batching")))
+def test_every_byte_of_a_prompt_is_carried_once_or_was_there(
+    jobs: list[Job], limit: Limits, batching: str
+) -> None:
+    plain = [replace(job, blocks=(), request=replace(job.request, blocks=())) for job in jobs]
+    fleet = fleet_of(limit, 2, adapters=None)
+    found, carried = play(plain, fleet, batching, Surroundings(), leaping=True)
+    sent = [o.prompt_tokens for o in found.outcomes if o.status == "completed" and o.prefilled_on]
+    assert sorted(one.bytes for one in carried) == sorted(tokens * BYTES_EACH for tokens in sent)
+    shared, _ = play(jobs, fleet, batching, Surroundings(), leaping=True)
+    assert [o.status for o in shared.outcomes].count("completed") == len(
+        [o for o in found.outcomes if o.status == "completed"]
+    )
