@@ -75,8 +75,7 @@ def run(
     )
     every = runs.run_all(list(tasks), processes=processes, quiet=quiet)
     where = _write(every, scenario, requests_out, report)
-    _tell([*scenario.notes(), *runs.notes(every, scenario), *where], quiet=quiet)
-    _show(every, scenario, as_json=as_json)
+    _show(every, scenario, where, quiet=quiet, as_json=as_json)
 
 
 def _refuse(*beside_find: object) -> None:
@@ -112,7 +111,8 @@ def _write(
     return [files.write_report(report, every, scenario)] if report else []
 
 
-def _show(every: list[runs.Ran], scenario: Scenario, *, as_json: bool) -> None:
+def _show(every: list[runs.Ran], scenario: Scenario, where: list[str], *, quiet: bool, as_json: bool) -> None:
+    _tell([*scenario.notes(), *runs.notes(every, scenario), *where], quiet=quiet)
     if as_json:
         put_json(results.report(every, scenario))
         return

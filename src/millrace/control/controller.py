@@ -31,8 +31,6 @@ from millrace.core.event import (
 from millrace.core.fleet import Decision, FleetView, Hold, QueueingPolicy, Reject, Route, RoutingPolicy
 from millrace.core.request import Request
 
-RETRY_AFTER_S = (1.0, 120.0)  # clients refuse to wait longer than two minutes
-
 
 class Controller:
     """Feed it every event in order; perform every action it answers with.
@@ -94,7 +92,7 @@ class Controller:
         if not state.serves(request.model):
             actions.append(Refuse(request.id, f"the model {request.model!r} does not exist", 404))
         elif request.model in state.held and len(state.held[request.model]) >= self.settings.max_held:
-            retry_after_s = self._retry_after_s(request, event.now_s)
+            retry_after_s = self.state.retry_after_s(request, event.now_s)
             actions.append(Refuse(request.id, "the queue is full", 429, retry_after_s))
         else:
             self._hold(state.admit(request, event.request.model), event.now_s, actions)
@@ -137,7 +135,7 @@ class Controller:
         elif not self._may_try_again(event.now_s):
             self.state.forget(flight)
             why = f"no replica could answer: {event.why}; too much was tried again already"
-            retry_after_s = self._retry_after_s(flight.request, event.now_s)
+            retry_after_s = self.state.retry_after_s(flight.request, event.now_s)
             actions.append(Refuse(event.request_id, why, 503, retry_after_s))
         else:
             flight.tried |= {replica}
@@ -292,11 +290,8 @@ class Controller:
         if late:
             actions.append(Refuse(request.id, "the request's deadline passed while it waited", 504))
         else:
-            retry_after_s = self._retry_after_s(request, now_s)
+            retry_after_s = self.state.retry_after_s(request, now_s)
             actions.append(Refuse(request.id, "no replica became free in time", 503, retry_after_s))
-
-    def _retry_after_s(self, request: Request, now_s: float) -> float:
-        return max(RETRY_AFTER_S[0], min(RETRY_AFTER_S[1], self.state.drain_s(request, now_s)))
 
     def _still_held(self, expires_s: float, request_id: str) -> bool:
         flight = self.state.flights.get(request_id)

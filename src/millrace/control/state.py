@@ -15,6 +15,7 @@ from millrace.core.request import Request
 
 NOBODY: frozenset[str] = frozenset()
 MOST_ADAPTERS = 1000  # that are remembered of a replica which does not limit them
+RETRY_AFTER_S = (1.0, 120.0)  # clients refuse to wait longer than two minutes
 RECENT = 64  # finishes that the drain rate of a queue is measured over
 
 
@@ -191,6 +192,10 @@ class State:
             return self.settings.max_hold_s
         rate_per_s = (len(finishes) - 1) / (now_s - finishes[0])
         return (len(self.held.get(request.model, ())) + 1) / rate_per_s
+
+    def retry_after_s(self, request: Request, now_s: float) -> float:
+        """Predict when it is worth trying again with a request that was turned away."""
+        return max(RETRY_AFTER_S[0], min(RETRY_AFTER_S[1], self.drain_s(request, now_s)))
 
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory each replica's prefix index takes."""

@@ -105,6 +105,14 @@ class SplitWorld(World):
 
     def _start(self, server: Engine) -> None:
         super()._start(server)
+        self._grant(server)
+
+    def _ended(self, server: Engine) -> None:
+        super()._ended(server)
+        self._grant(server)
+
+    def _grant(self, server: Engine) -> None:
+        """Let the caches come for which there are blocks now."""
         for request_id, tokens in self._splitting[server.id].granted():
             self._carry(self._handovers[request_id], tokens)
 
