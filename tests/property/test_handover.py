@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations
 from math import pi
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from millrace.control import Controller, ControlSettings
 from millrace.control.log import replay
 from millrace.core.replica import Limits, ReplicaSpec, Role
+from millrace.core.request import Request
 from millrace.policies import load, names
 from millrace.simulate import Job, ServerSpec, Simulation, simulate
 from millrace.simulate.faults import Fault
@@ -113,6 +115,29 @@ def check_links(carried: Iterable[Carried], link: Link) -> None:
             assert one.ended_s <= other.began_s + 1e-12 or other.ended_s <= one.began_s + 1e-12
 
 
+def compare(jobs: list[Job], fleet: list[ServerSpec], batching: str, way: Surroundings) -> Counter[str]:
+    """Assert that leaping and stepping agree; return how many requests ended in which way."""
+    (leapt, carried), (stepped, oracles) = (
+        play(jobs, fleet, batching, way, leaping=leaping) for leaping in (True, False)
+    )
+    check_links(carried, way.link)
+    assert [(c.source, c.target, c.bytes) for c in carried] == [
+        (c.source, c.target, c.bytes) for c in oracles
+    ]
+    found, expected = ({o.id: o for o in run.outcomes} for run in (leapt, stepped))
+    for name, outcome in found.items():
+        oracle = expected[name]
+        assert (outcome.replica, outcome.prefilled_on, outcome.status, outcome.cached_tokens) == (
+            oracle.replica,
+            oracle.prefilled_on,
+            oracle.status,
+            oracle.cached_tokens,
+        )
+        assert outcome.first_token_s == pytest.approx(oracle.first_token_s, abs=1e-9)
+        assert outcome.finished_s == pytest.approx(oracle.finished_s, abs=1e-9)
+    return Counter(outcome.status for outcome in found.values())
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     jobs=workloads(),
@@ -152,24 +177,7 @@ def test_leaping_over_handovers_changes_nothing(
         link=Link(bytes_per_s=bytes_per_s, latency_s=0.00071),
     )
     fleet = fleet_of(limit, count, adapters=adapters)
-    (leapt, carried), (stepped, oracles) = (
-        play(jobs, fleet, batching, way, leaping=leaping) for leaping in (True, False)
-    )
-    check_links(carried, way.link)
-    assert [(c.source, c.target, c.bytes) for c in carried] == [
-        (c.source, c.target, c.bytes) for c in oracles
-    ]
-    found, expected = ({o.id: o for o in run.outcomes} for run in (leapt, stepped))
-    for name, outcome in found.items():
-        oracle = expected[name]
-        assert (outcome.replica, outcome.prefilled_on, outcome.status, outcome.cached_tokens) == (
-            oracle.replica,
-            oracle.prefilled_on,
-            oracle.status,
-            oracle.cached_tokens,
-        )
-        assert outcome.first_token_s == pytest.approx(oracle.first_token_s, abs=1e-9)
-        assert outcome.finished_s == pytest.approx(oracle.finished_s, abs=1e-9)
+    compare(jobs, fleet, batching, way)
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,3 +194,36 @@ def test_every_byte_of_a_prompt_is_carried_once_or_was_there(
     assert [o.status for o in shared.outcomes].count("completed") == len(
         [o for o in found.outcomes if o.status == "completed"]
     )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_busy_fleet_in_which_much_dies_agrees_too(seed: int) -> None:
+    dice = Random(seed)
+    jobs, t_s = [], 0.0
+    for n in range(40):
+        t_s += 0.3 * dice.random()
+        prompt, output = dice.randint(1, 90), dice.randint(1, 40)
+        asked = Request(id=f"q{n}", model="m", prompt_tokens=prompt, max_tokens=output)
+        blocks = tuple(range(100, 100 + min(prompt // 16, dice.randint(0, 4))))
+        jobs.append(Job(t_s=t_s, request=asked, prompt_tokens=prompt, output_tokens=output, blocks=blocks))
+    limit = Limits(
+        step_tokens=dice.randint(16, 64),
+        sequences=dice.randint(1, 6),
+        kv_blocks=dice.randint(33, 50),
+        block_tokens=4,
+        context_tokens=256,
+    )
+    faults = [
+        Fault(0.0917 * n + pi * 1e-5, dice.choice(("kill", "start", "start", "drain")), f"r{n % len(ROLES)}")
+        for n in dice.sample(range(90), 14)
+    ]
+    way_s = dice.choice((0.0, 0.003, 0.2))
+    way = Surroundings(
+        to_engine_s=way_s,
+        from_engine_s=way_s,
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
+        link=Link(bytes_per_s=dice.choice((1e9, 7.3e6)), latency_s=0.00071),
+    )
+    fleet = fleet_of(limit, len(ROLES), adapters=None)
+    ended = compare(jobs, fleet, dice.choice(names("batching")), way)
+    assert ended["completed"]
