@@ -224,6 +224,6 @@ def test_a_busy_fleet_in_which_much_dies_agrees_too(seed: int) -> None:
         faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
         link=Link(bytes_per_s=dice.choice((1e9, 7.3e6)), latency_s=0.00071),
     )
-    fleet = fleet_of(limit, len(ROLES), adapters=None)
+    fleet = [replace(one, ahead=dice.random() < 0.4) for one in fleet_of(limit, len(ROLES), adapters=None)]
     ended = compare(jobs, fleet, dice.choice(names("batching")), way)
     assert ended["completed"]

@@ -35,6 +35,10 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     drain_s: float = 30.0
     step_log: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.limits.adapters is not None:
+            raise ValueError("this engine has no low-rank adapters: leave out the limit on them")
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names it answers to, the one it calls itself first."""

@@ -15,6 +15,7 @@ from millrace.control.log import entry, header
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import ENDLESS
 from millrace.core.event import Action, Event
+from millrace.core.fleet import ANSWERING
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.simulate.bill import MeteredServer, bill
@@ -99,6 +100,9 @@ def _world(engines: Sequence[Engine], transfers: Carried | None) -> Callable[...
     """Return what makes the world: one of handovers only if somebody computes prompts for others."""
     if all(engine.spec.role != "prefill" for engine in engines):
         return World
+    answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
+    if alone := {model for one in engines for model in one.spec.models} - answered:
+        raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
     splitting = {engine.id: engine for engine in engines if isinstance(engine, Server)}
     if len(splitting) < len(engines):
         raise ValueError("engines of several ranks hand over no KV cache: leave out ep, or role=prefill")

@@ -236,3 +236,30 @@ def test_a_calibration_without_power_draws_what_the_data_sheet_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert say(capsys, *TWO, "--calibration", "demo-cpu", "--energy", "--json").policy["energy_j"] > 0
+
+
+APART = (*AZURE, "--fleet", "1x h100 llama-3-8b role=prefill + 1x h100 llama-3-8b role=decode")
+
+
+def test_prompts_are_computed_apart_and_who_did_so_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "requests.jsonl"
+    words = ("--routing", "disaggregated", "--link", "25GB/s,20us", "--requests-out", str(out), "--json")
+    assert say(capsys, *APART, *words).policy["completed"] == 120
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {line.get("prefilled_on") for line in lines} == {"r0", None}
+    assert {line["replica"] for line in lines} == {"r1"}
+
+
+def test_a_policy_that_leaves_prefill_replicas_idle_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "least_work: no prompt went to a replica with role=prefill" in say(capsys, *APART).err
+
+
+def test_requests_are_spread_over_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = "2x a100-80g llama-3-8b max_loras=1 lora_load=300ms"
+    plain = say(capsys, *AZURE, "--fleet", fleet, "--json").policy
+    spread = say(capsys, *AZURE, "--fleet", fleet, "--adapters", "9", "--json").policy
+    assert spread["ttft_s"]["mean"] > plain["ttft_s"]["mean"] + 0.1
+    unlimited = say(capsys, *TWO, "--adapters", "9")
+    assert "say max_loras in --fleet" in unlimited.err

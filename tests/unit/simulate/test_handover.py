@@ -237,6 +237,11 @@ def test_engines_of_several_ranks_take_no_part() -> None:
         play([job("q")], [fleet[0], replace(fleet[1], ranks=2)])
 
 
+def test_somebody_has_to_answer() -> None:
+    with pytest.raises(ValueError, match="prompts of m are computed, but nobody answers"):
+        play([job("q")], fleet_of("prefill", "prefill"))
+
+
 def test_a_link_that_carries_nothing_is_none() -> None:
     with pytest.raises(ValueError, match="carries nothing"):
         Link(bytes_per_s=0.0)

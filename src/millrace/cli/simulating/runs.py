@@ -71,6 +71,7 @@ def notes(every: Sequence[Ran], scenario: Scenario) -> Iterator[str]:
     for ran in every:
         if ran.is_main:
             yield from _unanswered(ran)
+            yield from _idle(ran, scenario)
     longest_s = max(ran.found.simulated_s for ran in every)
     late = [fault for fault in scenario.surroundings.faults if fault.at_s > longest_s]
     for fault in late[:1]:
@@ -87,6 +88,13 @@ def _unanswered(ran: Ran) -> Iterator[str]:
     for kind, count in kinds.most_common(_MOST_KINDS):
         example = next(error for error in errors if _NUMBER.sub("", error) == kind)
         yield f"{ran.task.policy}: {count:,} requests did not complete: {example}"
+
+
+def _idle(ran: Ran, scenario: Scenario) -> Iterator[str]:
+    """Yield whether replicas were there to compute prompts for others, and nobody let them."""
+    apart = any(group.role == "prefill" for group in scenario.groups)
+    if apart and not any(outcome.prefilled_on for outcome in ran.found.outcomes):
+        yield f"{ran.task.policy}: no prompt went to a replica with role=prefill; try --routing disaggregated"
 
 
 def named(path: Path | None, name: str | None) -> Path | None:
