@@ -53,9 +53,9 @@ class Observed:
         """Forget a job, if it is still here."""
         self.engine.abort(request_id)
 
-    def drop(self) -> list[str]:
+    def drop(self, now_s: float) -> list[str]:
         """Lose everything at once; return the ids of all jobs."""
-        return self.engine.drop()
+        return self.engine.drop(now_s)
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""

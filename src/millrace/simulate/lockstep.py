@@ -49,12 +49,12 @@ class Lockstep:
         if rank:
             rank.abort(request_id)
 
-    def drop(self) -> list[str]:
+    def drop(self, now_s: float) -> list[str]:
         """Lose everything at once, the step under way and the KV caches too; return the ids of all jobs."""
         lost = list(self._rank_of)
         self._rank_of = {}
         for rank in self.ranks:
-            rank.drop()
+            rank.drop(now_s)
         return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:

@@ -16,9 +16,12 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import ENDLESS
 from millrace.core.event import Action, Event
 from millrace.core.fleet import ANSWERING
+from millrace.core.histogram import Histogram
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
+from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredServer, bill
+from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
@@ -30,9 +33,13 @@ from millrace.simulate.world import Surroundings, Watcher, World
 
 
 class Simulation(Struct, frozen=True, kw_only=True):
-    """How a policy did: the summary, virtual and real seconds, and every outcome if they were kept."""
+    """How a policy did: the summary, virtual and real seconds, and every outcome if they were kept.
+
+    `itl_s` is of the gaps between any two tokens of a request; None if there were none, or nobody asked.
+    """
 
     measured: Measured
+    itl_s: Summary | None = None
     simulated_s: float
     wall_s: float
     kept: list[Outcome] | None = None
@@ -59,6 +66,7 @@ def simulate(
     transfers: Carried | None = None,
     leaping: bool = True,
     metered: bool = False,
+    itl: bool = False,
     keep_outcomes: bool = True,
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
@@ -66,7 +74,8 @@ def simulate(
     `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome, `runs`
     each run of steps of an engine, `transfers` each KV cache that was handed over. Jobs may come from a
     generator; without `keep_outcomes`, memory grows by 24 bytes per request only.
-    Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`.
+    Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`,
+    inter-token gaps if `itl`.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
     iteration is stepped through: slower by far, and the oracle that the leaps are held to.
     """
@@ -77,6 +86,7 @@ def simulate(
     shared = surroundings is not None and bool(surroundings.slowdowns)
     longest = 1 if shared else ENDLESS
     engines = [_engine(spec, batching, leaping, longest, metered=metered) for spec in fleet]
+    counting = list(_counting(engines)) if itl else []
     world = _world(engines, transfers)(
         controller,
         [Observed(engine, runs) for engine in engines] if runs else engines,
@@ -90,6 +100,7 @@ def simulate(
     spent = bill(engines, world.presence, world.ended_s)
     return Simulation(
         measured=tally.measured(energy_j=spent.energy_j, cost_usd=spent.cost_usd),
+        itl_s=_merged(counting),
         simulated_s=world.ended_s,
         wall_s=time.perf_counter() - began_s,
         kept=outcomes if keep_outcomes else None,
@@ -139,6 +150,22 @@ def _engine(
     if spec.ranks > 1:
         return Lockstep(spec, batching)
     return (MeteredServer if metered else Server)(spec, batching, leaping=leaping, longest=longest)
+
+
+def _counting(engines: Iterable[Engine]) -> Iterator[Gaps]:
+    """Let engines, or each of their ranks, count inter-token gaps."""
+    for engine in engines:
+        for server in engine.ranks if isinstance(engine, Lockstep) else [engine]:
+            assert isinstance(server, Server)
+            server.gaps = Gaps()
+            yield server.gaps
+
+
+def _merged(counted: Iterable[Gaps]) -> Summary | None:
+    every = Histogram()
+    for gaps in counted:
+        every.merge(gaps.seen)
+    return every.summary()
 
 
 def _writer(controller: Controller, log: Callable[[bytes], object]) -> Watcher:

@@ -16,6 +16,7 @@ from millrace.replica.executor import Run, Step, StepResult
 from millrace.replica.progress import Progress
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
+from millrace.simulate.gaps import Gaps
 from millrace.simulate.job import Job
 
 
@@ -57,7 +58,7 @@ class Engine(Protocol):
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
 
-    def drop(self) -> list[str]:
+    def drop(self, now_s: float) -> list[str]:
         """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
@@ -103,6 +104,7 @@ class Server:
         self.longest = longest if leaping else 1
         self.end_s = 0.0
         self._line = line_of(spec.cost)
+        self.gaps: Gaps | None = None
         self._unseen: list[Sequence] = []
         self._run: Run | Step | None = None
         self._start_s = self._first_s = self._gain_s = 0.0
@@ -160,12 +162,16 @@ class Server:
 
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
+        if self.gaps and (sequence := self.replica.batch.known.get(request_id)):
+            self.gaps.lose(sequence, busy=self.busy)
         if not self.replica.abort(request_id):
             self._unseen = [sequence for sequence in self._unseen if sequence.id != request_id]
 
-    def drop(self) -> list[str]:
+    def drop(self, now_s: float) -> list[str]:
         """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
         lost = [*self.replica.batch.known, *(sequence.id for sequence in self._unseen)]
+        if self.gaps:
+            self._count_until(now_s, self.gaps)
         self._unseen, self._run = [], None
         self.replica = self._fresh()
         return lost
@@ -174,6 +180,8 @@ class Server:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
         replica = self.replica
         run = replica.begin() if self.leaping else replica.plan()
+        if self.gaps and replica.batch.preempting:
+            self.gaps.preempted(replica.batch)
         newcomers = bool(self._unseen) and self._let_in()
         if run is None and newcomers:
             run, newcomers = replica.begin() if self.leaping else replica.plan(), False
@@ -210,10 +218,19 @@ class Server:
     def finish(self) -> Progress:
         """End the run under way; completed jobs are forgotten."""
         run, self._run = self._run, None
+        gaps = self.gaps
         if isinstance(run, Run):
+            if gaps:
+                start_s, count = self._start_s, self._count
+                # A rank's step lasts until the slowest one's.
+                first_s = self._first_s if count > 1 else self.end_s - start_s
+                gaps.ended(run, self.replica.batch, start_s, first_s, self._gain_s, count, self.end_s)
             return self.replica.finish(run, self._count)
         assert run is not None, "no run is under way"
-        return self.replica.commit(run, StepResult(self.end_s - self._start_s))
+        progress = self.replica.commit(run, StepResult(self.end_s - self._start_s))
+        if gaps:
+            gaps.each(progress.emitted, self.end_s)
+        return progress
 
     def report(self, now_s: float) -> Report:
         """Return what the engine's `/metrics` would say now."""
@@ -233,6 +250,13 @@ class Server:
         """Return the first step of the run under way, how many like it there are, and their own seconds."""
         assert self._run is not None
         return self._run.shape, self._count, self.end_s - self._start_s - self._loading_s
+
+    def _count_until(self, now_s: float, gaps: Gaps) -> None:
+        """Count the gaps of the run under way as far as it has come."""
+        run = self._run
+        if isinstance(run, Run) and (steps := self._steps_by(now_s - self._start_s) - 1):
+            gaps.cut_off(run, self.replica.batch, self._start_s, self._first_s, self._gain_s, steps)
+        gaps.forget()
 
     def _loads_s(self) -> float:
         """Seconds that the step just planned waits for adapters."""

@@ -277,7 +277,7 @@ class World:
     def _kill(self, server: Engine) -> None:
         # What left the engine before is heard before: the way back keeps the order, so nothing is stale.
         self._ready_s.pop(server.id, None)
-        for request_id in server.drop():
+        for request_id in server.drop(self.now_s):
             self._lose(server, self._flights[request_id])
         self._turn(server, "gone")
 
