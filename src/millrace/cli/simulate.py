@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -54,6 +55,7 @@ def run(
     repeat: options.Repeat = 1,
     sensitivity: options.Sensitivity = False,
     energy: options.Energy = False,
+    itl: options.Itl = False,
     processes: options.Processes = 1,
     as_json: options.AsJson = False,
     requests_out: options.RequestsOut = None,
@@ -63,11 +65,10 @@ def run(
     quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
-    # The parameters that are not used below are the scenario's fields, by the same names.
-    scenario = Scenario(**{name: context.params[name] for name in Scenario.__struct_fields__})
+    scenario = _scenario(context.params)
     policies = _checked(scenario, routing, find)
     if find:
-        _refuse(sensitivity, energy, log, requests_out, report, chrome_trace)
+        _refuse(sensitivity, energy, itl, log, requests_out, report, chrome_trace)
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
     tasks = runs.tasks_of(
@@ -78,9 +79,15 @@ def run(
     _show(every, scenario, where, quiet=quiet, as_json=as_json)
 
 
+def _scenario(given: Mapping[str, Any]) -> Scenario:
+    # The parameters that the verb itself does not use are the scenario's fields, by the same names.
+    asked = {name: given[name] for name in Scenario.__struct_fields__}
+    return Scenario(**asked | {"itl": given["itl"] or given["report"] is not None})
+
+
 def _refuse(*beside_find: object) -> None:
     if any(beside_find):
-        raise ValueError("--find prints its result only: leave out --sensitivity, --energy and files")
+        raise ValueError("--find prints its result only: leave out --sensitivity, --energy, --itl and files")
 
 
 def _search(

@@ -40,13 +40,17 @@ class Histogram:
         """All durations together."""
         return self._sum_s
 
+    def bins(self) -> dict[int, int]:
+        """How many are in each bin that is not empty; bin n begins at FINEST_S * WIDTH**n."""
+        return dict(self._bins)
+
     def add(self, value_s: float, times: int = 1) -> None:
         """Count a duration so many times, 0 or more."""
         if times:
             self.add_line(value_s, 0.0, 1, times)
 
     def add_line(self, first_s: float, gain_s: float, steps: int, times: int) -> None:
-        """Count `steps` durations that rise by `gain_s` each, at least one, so many times each, at least once.
+        """Count `steps` durations, each `gain_s` longer than the last, so many times each; neither is 0.
 
         It takes as long as there are bins between the first and the last, however many they are.
         """

@@ -9,10 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
+from msgspec import Struct
+
 from millrace.core.histogram import Histogram
 from millrace.replica.batch import Batch
 from millrace.replica.executor import Run
 from millrace.replica.sequence import Sequence
+
+
+class Timing(Struct, frozen=True, gc=False):
+    """When the steps of a run end: `count` of them, the first after `first_s`, each `gain_s` longer."""
+
+    start_s: float
+    first_s: float
+    gain_s: float
+    count: int
 
 
 class Gaps:
@@ -49,8 +60,6 @@ class Gaps:
         self._lost.pop(sequence, None)
         if busy:
             self._gone.append(sequence)
-        else:
-            self._apart.pop(sequence, None)
 
     def each(self, emitted: Iterable[Sequence], now_s: float) -> None:
         """Count the gaps that a step ends, of everybody who has a token from it."""
@@ -62,15 +71,13 @@ class Gaps:
             if sequence.generated < sequence.max_tokens:
                 last_s[sequence] = now_s
 
-    def ended(
-        self, run: Run, batch: Batch, start_s: float, first_s: float, gain_s: float, count: int, end_s: float
-    ) -> None:
+    def ended(self, run: Run, batch: Batch, when: Timing, end_s: float) -> None:
         """Count the gaps of a run that took until `end_s`, before the replica books it."""
         if run.decodes:
-            if self._last_s == start_s and not (self._apart or self._gone or run.paused):
-                self.seen.add_line(first_s, gain_s, count, run.decodes)
+            if self._last_s == when.start_s and not (self._apart or self._gone or run.paused):
+                self.seen.add_line(when.first_s, when.gain_s, when.count, run.decodes)
             else:
-                self._uneven(run, batch, start_s, first_s, gain_s, count)
+                self._uneven(run, batch, when)
             self._last_s = end_s
         elif not batch.decodes.members:
             self._last_s = end_s
@@ -80,25 +87,22 @@ class Gaps:
                     self._apart[chunk.sequence] = end_s
         if self._lost:
             for chunk in run.prefills:
-                if chunk.emits and chunk.sequence not in self._gone:
+                if chunk.emits:
                     before_s = self._lost.pop(chunk.sequence, None)
                     if before_s is not None:
                         self.seen.add(end_s - before_s)
         if self._gone:
             self._gone.clear()
 
-    def cut_off(
-        self, run: Run, batch: Batch, start_s: float, first_s: float, gain_s: float, count: int
-    ) -> None:
+    def cut_off(self, run: Run, batch: Batch, when: Timing) -> None:
         """Count the gaps of the steps of a run that ended before the replica went down."""
         if run.decodes:
             self._gone.clear()
-            self._uneven(run, batch, start_s, first_s, gain_s, count)
+            self._uneven(run, batch, when)
 
-    def _uneven(
-        self, run: Run, batch: Batch, start_s: float, first_s: float, gain_s: float, count: int
-    ) -> None:
+    def _uneven(self, run: Run, batch: Batch, when: Timing) -> None:
         """Count the gaps of a run whose sequences do not all begin, or end, together."""
+        first_s, gain_s, count = when.first_s, when.gain_s, when.count
         members = batch.decodes.members
         paused = dict.fromkeys(run.paused)
         gone = {sequence for sequence in self._gone if sequence in members and sequence not in paused}
@@ -108,7 +112,7 @@ class Gaps:
             if sequence in members and sequence not in paused and not (count == 1 and sequence in gone)
         ]
         going, finishing = run.decodes, run.decodes - len(gone)
-        then_s = start_s + first_s
+        then_s = when.start_s + first_s
         self.seen.add(then_s - self._last_s, (going if count > 1 else finishing) - len(late_s))
         for moment_s in late_s:
             self.seen.add(then_s - moment_s)

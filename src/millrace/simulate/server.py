@@ -16,7 +16,7 @@ from millrace.replica.executor import Run, Step, StepResult
 from millrace.replica.progress import Progress
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
-from millrace.simulate.gaps import Gaps
+from millrace.simulate.gaps import Gaps, Timing
 from millrace.simulate.job import Job
 
 
@@ -221,10 +221,7 @@ class Server:
         gaps = self.gaps
         if isinstance(run, Run):
             if gaps:
-                start_s, count = self._start_s, self._count
-                # A rank's step lasts until the slowest one's.
-                first_s = self._first_s if count > 1 else self.end_s - start_s
-                gaps.ended(run, self.replica.batch, start_s, first_s, self._gain_s, count, self.end_s)
+                gaps.ended(run, self.replica.batch, self._timing(self._count), self.end_s)
             return self.replica.finish(run, self._count)
         assert run is not None, "no run is under way"
         progress = self.replica.commit(run, StepResult(self.end_s - self._start_s))
@@ -255,8 +252,13 @@ class Server:
         """Count the gaps of the run under way as far as it has come."""
         run = self._run
         if isinstance(run, Run) and (steps := self._steps_by(now_s - self._start_s) - 1):
-            gaps.cut_off(run, self.replica.batch, self._start_s, self._first_s, self._gain_s, steps)
+            gaps.cut_off(run, self.replica.batch, self._timing(steps))
         gaps.forget()
+
+    def _timing(self, count: int) -> Timing:
+        # A rank's only step lasts until the slowest one's.
+        first_s = self._first_s if self._count > 1 else self.end_s - self._start_s
+        return Timing(self._start_s, first_s, self._gain_s, count)
 
     def _loads_s(self) -> float:
         """Seconds that the step just planned waits for adapters."""

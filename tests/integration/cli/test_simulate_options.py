@@ -232,6 +232,14 @@ def test_dollars_are_always_told_and_joules_on_request(capsys: pytest.CaptureFix
     assert "modelled" in table.out
 
 
+def test_gaps_between_tokens_are_told_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(capsys, *TWO, "--json").policy["itl_s"] is None
+    found = say(capsys, *TWO, "--itl", "--json").policy
+    assert found["itl_s"]["count"] > found["completed"]
+    assert found["itl_s"]["p50"] <= found["itl_s"]["p99"] <= found["itl_s"]["max"]
+    assert "ITL p99" in say(capsys, *TWO, "--itl", "-q").out
+
+
 def test_a_calibration_without_power_draws_what_the_data_sheet_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -134,6 +134,8 @@ def test_a_report_of_simulated_runs_is_a_page_and_its_data(
     for told, shown in zip(found["policies"], report["policies"], strict=True):
         assert "live" not in shown
         assert shown["simulated"]["measured"]["e2e_s"] == told["e2e_s"]
+        assert shown["simulated"]["token_gap_s"] == told["itl_s"]
+        assert told["itl_s"]["count"] > 0
     page = (tmp_path / "report.html").read_text()
     assert page.startswith("<!doctype html>")
     assert "round_robin" in page

@@ -111,3 +111,15 @@ def test_ranks_need_a_price_for_what_they_share() -> None:
     server = ServerSpec(id="r0", spec=ReplicaSpec(models=("m",)), cost=Alone(), ranks=2)
     with pytest.raises(ValueError, match="r0 has 2 ranks; its cost must tell what they share"):
         Lockstep(server, BATCHING)
+
+
+def test_gaps_between_tokens_are_those_of_all_ranks_and_as_long_as_their_common_steps() -> None:
+    controller = Controller(load("routing", "round_robin"), load("queueing", "fcfs"))
+    jobs = [job("a", output=3), job("b", prompt=20, output=2)]
+    found = simulate(jobs, [spec()], controller, BATCHING, itl=True)
+    # Steps: a's prompt alone, then b's beside a's second token, then one token of each.
+    assert found.itl_s is not None
+    assert found.itl_s.count == 3
+    assert found.itl_s.mean == pytest.approx((20 + 0.21 + 2 * (1 + 0.02)) / 3)
+    assert found.itl_s.min == pytest.approx(1.02)
+    assert found.itl_s.max == pytest.approx(20.21)

@@ -17,7 +17,10 @@ WORLDS: tuple[World, ...] = ("live", "simulated")
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """One policy in one world; the last two are what only the client of a live run can measure."""
+    """One policy in one world, with the time between two tokens of an answer (live: two pieces of one).
+
+    `client_lag_s` is what only the client of a live run can measure.
+    """
 
     measured: Measured
     outcomes: list[Outcome]

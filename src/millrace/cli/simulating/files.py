@@ -40,7 +40,9 @@ def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> str:
     runs = [
         PolicyRuns(
             name=ran.task.policy,
-            simulated=Run(measured=ran.found.measured, outcomes=ran.found.outcomes),
+            simulated=Run(
+                measured=ran.found.measured, outcomes=ran.found.outcomes, token_gap_s=ran.found.itl_s
+            ),
         )
         for ran in every
         if ran.is_main

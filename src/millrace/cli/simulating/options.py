@@ -203,6 +203,14 @@ Energy = Annotated[
         rich_help_panel=STUDY,
     ),
 ]
+Itl = Annotated[
+    bool,
+    typer.Option(
+        "--itl",
+        help="Count the gaps between any two tokens of an answer, beside TPOT; reports always do.",
+        rich_help_panel=STUDY,
+    ),
+]
 Find = Annotated[
     Literal["capacity"] | None,
     typer.Option(help="Search the highest rate at which enough requests meet --slo.", rich_help_panel=STUDY),

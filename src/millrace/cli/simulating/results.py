@@ -82,6 +82,8 @@ def tables(every: Sequence[Ran]) -> Iterator[Table]:
         known is not None for r in main for known in (r.found.measured.cost_usd, r.found.measured.energy_j)
     ):
         yield _bills(main)
+    if any(r.found.itl_s for r in main):
+        yield _gaps(main)
     apart: list[tuple[str, Simulation | Measured]]
     apart = [(f"{r.task.policy}, {model}", got) for r in main for model, got in by_model(r).items()]
     if apart:
@@ -128,6 +130,7 @@ def _policy(ran: Ran, repeats: Sequence[Ran]) -> dict[str, Any]:
     return {
         "name": ran.task.policy,
         **msgspec.structs.asdict(found.measured),
+        "itl_s": found.itl_s,
         "throughput": found.measured.throughput_rps,
         "simulated_s": found.simulated_s,
         "wall_s": found.wall_s,
@@ -162,6 +165,19 @@ def _bills(main: Sequence[Ran]) -> Table:
         kwh = None if got.energy_j is None else got.energy_j / _KWH_J
         figures = (got.cost_usd, got.usd_per_million_tokens, kwh, got.energy_per_token_j)
         shown.add_row(ran.task.policy, *("-" if value is None else f"{value:,.3f}" for value in figures))
+    return shown
+
+
+def _gaps(main: Sequence[Ran]) -> Table:
+    caption = "simulated; seconds between two tokens of a request"
+    shown = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    points = ("mean", "p50", "p90", "p99", "max")
+    for column in ("gaps", "counted", *(f"ITL {point}" for point in points)):
+        shown.add_column(column, justify="left" if column == "gaps" else "right")
+    for ran in main:
+        got = ran.found.itl_s
+        cells = (f"{got.count:,}", *(f"{getattr(got, point):.3f}" for point in points)) if got else ("0",)
+        shown.add_row(ran.task.policy, *cells)
     return shown
 
 

@@ -70,6 +70,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     slowdowns: str | None = None
     link: str | None = None
     energy: bool = False
+    itl: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
@@ -247,6 +248,7 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
             progress=progress,
             runs=lanes.tell if lanes else None,
             metered=scenario.energy,
+            itl=scenario.itl,
         )
 
 
