@@ -23,6 +23,7 @@ from millrace.simulate import Job, ServerSpec, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link, Transfer
 from millrace.simulate.world import Surroundings
+from tests.property.test_gaps import agree
 from tests.property.test_world import Affine, limits, workloads
 
 ROLES: tuple[Role, ...] = ("prefill", "decode", "prefill", "decode", "both")
@@ -95,6 +96,7 @@ def play(
         log=log.append,
         transfers=note,
         leaping=leaping,
+        itl=True,
     )
     assert Counter(o.id for o in found.outcomes) == Counter(job.request.id for job in jobs)
     assert not controller.state.flights
@@ -124,6 +126,7 @@ def compare(jobs: list[Job], fleet: list[ServerSpec], batching: str, way: Surrou
     assert [(c.source, c.target, c.bytes) for c in carried] == [
         (c.source, c.target, c.bytes) for c in oracles
     ]
+    agree(leapt.itl_s, stepped.itl_s)
     found, expected = ({o.id: o for o in run.outcomes} for run in (leapt, stepped))
     for name, outcome in found.items():
         oracle = expected[name]

@@ -5,8 +5,10 @@ Source: histograms of constant relative error, as in DDSketch (Masson et al., VL
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from math import floor, inf, log, sqrt
+from itertools import accumulate
+from math import floor, inf, log
 
 from millrace.core.stats import Summary
 
@@ -121,10 +123,7 @@ class Histogram:
 
     def _nth(self, rank: int) -> float:
         """Return the duration of a rank, counted from 0, shortest first."""
-        left = rank
-        for place in sorted(self._bins):
-            left -= self._bins[place]
-            if left < 0:
-                middle = FINEST_S * WIDTH**place * sqrt(WIDTH)
-                return max(self._min_s, min(middle, self._max_s))
-        raise AssertionError("a rank is less than the count")
+        places = sorted(self._bins)
+        until = list(accumulate(self._bins[place] for place in places))
+        middle_s = FINEST_S * WIDTH ** (places[bisect_right(until, rank)] + 0.5)
+        return max(self._min_s, min(middle_s, self._max_s))
