@@ -125,5 +125,5 @@ class Histogram:
         """Return the duration of a rank, counted from 0, shortest first."""
         places = sorted(self._bins)
         until = list(accumulate(self._bins[place] for place in places))
-        middle_s = FINEST_S * WIDTH ** (places[bisect_right(until, rank)] + 0.5)
+        middle_s: float = FINEST_S * WIDTH ** (places[bisect_right(until, rank)] + 0.5)
         return max(self._min_s, min(middle_s, self._max_s))
