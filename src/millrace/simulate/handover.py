@@ -83,10 +83,9 @@ class SplitWorld(World):
     def _prefilled(self, sequence: Sequence) -> None:
         """Let the gateway hear that a prompt is computed: it sends the request on."""
         handover = self._handovers.get(sequence.id)
-        if handover is None or handover.over:
-            return
-        self._tell(Prefilled(self.now_s, sequence.id))
-        self._agenda.at(self.now_s + self._to_engine_s, self._expect, (handover, sequence.cached_tokens))
+        if handover is not None:
+            self._tell(Prefilled(self.now_s, sequence.id))
+            self._agenda.at(self.now_s + self._to_engine_s, self._expect, (handover, sequence.cached_tokens))
 
     def _expect(self, sent: tuple[Handover, int]) -> None:
         """Let the request arrive where it is to be answered."""
