@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
+from millrace.core.cost import ENDLESS
 from millrace.replica.blocks import BlockPool
 from millrace.replica.executor import Chunk
 from millrace.replica.sequence import Pace, Sequence
@@ -111,12 +112,16 @@ class Decodes(Pace):
         whole, part = divmod(count, size)
         return whole * len(self.members) + sum(self._due[at : at + part])
 
-    def until_end(self) -> int:
-        """Iterations until the first of them has all its tokens."""
-        return self._ends[0][0] - self.iteration  # type: ignore[operator]
+    def lasting(self, free_blocks: int, most: int = ENDLESS) -> int:
+        """Return how many iterations, up to `most`, until one has all its tokens or the blocks are used up.
 
-    def fitting(self, count: int, free_blocks: int) -> int:
-        """Return the most iterations, up to `count`, for which the blocks suffice; the first has its own."""
+        The first of them has its own blocks. It is one at a time as long as somebody names blocks.
+        """
+        if self.naming:
+            return 1
+        count: int = self._ends[0][0] - self.iteration  # type: ignore[operator]
+        if count > most:
+            count = most
         room = free_blocks + self.spare
         # First by a bound that is nearly always enough.
         if (count // self.block_tokens + 1) * len(self.members) <= room or self.blocks(count) <= room:
@@ -137,8 +142,11 @@ class Decodes(Pace):
             sequence.table.append(self.stock.pop())
         return Chunk(sequence, computed, 1, True)
 
-    def advance(self, count: int, pool: BlockPool, paused: Iterable[Sequence] = ()) -> None:
-        """Let all but the paused ones compute so many tokens each, taking the blocks they need."""
+    def advance(self, count: int, pool: BlockPool, paused: Iterable[Sequence] = ()) -> bool:
+        """Let all but the paused ones compute so many tokens each, taking the blocks they need.
+
+        Say whether one of them has all its tokens now.
+        """
         for sequence in paused:
             self._part(sequence)
         size, iteration = self.block_tokens, self.iteration
@@ -153,9 +161,12 @@ class Decodes(Pace):
             lacking = 0
         self.spare = -lacking
         self.context_tokens += count * len(self.members)
-        self.iteration = iteration + count
+        self.iteration = iteration = iteration + count
+        ends = self._ends
+        over = bool(ends) and ends[0][0] <= iteration  # type: ignore[operator]
         for sequence in paused:
             self.join(sequence)
+        return over
 
     def ended(self) -> list[Sequence]:
         """Let go of those that have all their tokens, first admitted first, and return them."""

@@ -59,9 +59,10 @@ def _mixed(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
         if sequence.pace:
             picked.append(sequence)
         elif sequence.table or batch.admit(sequence):
-            start = sequence.base
+            start, tokens = sequence.base, grant.tokens
             missing = sequence.prompt_tokens + sequence.sampled - start
-            tokens = min(grant.tokens, missing)
+            if tokens > missing:
+                tokens = missing
             if tokens < 1:
                 raise ValueError(f"batching granted {grant.tokens} tokens to {grant.id!r}: grant at least 1")
             prefills.append(Chunk(sequence, start, tokens, tokens == missing))

@@ -15,21 +15,17 @@ def iterations(run: Run, batch: Batch) -> int:
 
     The last of them may be the one in which a sequence gets its last token.
     """
-    decodes, pool = batch.decodes, batch.pool
-    prefills = run.prefills
-    if prefills:
-        chunk = prefills[0]
-        if len(prefills) > 1 or chunk.emits or run.shape.tokens < batch.step_tokens:
-            return 1
-        # The last chunk of a long prompt may leave room for others, so it is a step of its own.
-        count = -(-chunk.sequence.missing // chunk.tokens) - 1
-        if not run.decodes:
-            return count
-        count = min(count, decodes.until_end())
-        # What the prompt publishes on the way depends on what has been forgotten by then: forget nothing.
-        free_blocks = pool.blank if chunk.sequence.blocks else pool.free
-    else:
-        count, free_blocks = decodes.until_end(), pool.free
-    if count == 1 or run.paused or decodes.naming:
+    decodes, pool, prefills = batch.decodes, batch.pool, run.prefills
+    if run.paused:
         return 1
-    return decodes.fitting(count, free_blocks)
+    if not prefills:
+        return decodes.lasting(pool.free)
+    chunk = prefills[0]
+    if chunk.emits or len(prefills) > 1 or run.shape.tokens < batch.step_tokens:
+        return 1
+    # The last chunk of a long prompt may leave room for others, so it is a step of its own.
+    count = -(-chunk.sequence.missing // chunk.tokens) - 1
+    if count == 1 or not run.decodes:
+        return count
+    # What the prompt publishes on the way depends on what has been forgotten by then: forget nothing.
+    return decodes.lasting(pool.blank if chunk.sequence.blocks else pool.free, count)

@@ -138,8 +138,8 @@ class Replica:
         """Decide the next iterations and take the blocks of the first; None if there is nothing to run."""
         assert self._run is None, "one step at a time: commit the last one first"
         batch, decide = self.batch, self.batching.plan
-        decodes = batch.decodes
-        if batch.preempting or decodes.lacking():
+        lacking = batch.decodes.lacking()
+        if batch.preempting or (lacking and not batch.decodes.take(batch.pool, lacking)):
             batch.make_room()
         if batch.importing:
             batch.let_in()
@@ -168,8 +168,11 @@ class Replica:
         """Book what the step computed, publish full blocks, and free those of sequences that are complete."""
         assert step is self._step, "only the step in flight can be committed"
         assert self._run is not None
-        self._step = None
-        self._land(self._run, 1)
+        run, self._run, self._step = self._run, None, None
+        if run.decodes:
+            self.batch.decodes.advance(1, self.batch.pool, run.paused)
+        if self._aborted:
+            self._drop(run, 1)
         emitted: list[Sequence] = []
         first: list[Sequence] = []
         ended: list[End] = []
@@ -195,9 +198,12 @@ class Replica:
     def finish(self, run: Run, count: int) -> Progress:
         """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`."""
         assert run is self._run, "only the run in flight can be finished"
-        self._land(run, count)
+        self._run = None
         batch, first, done = self.batch, [], []
         decodes = batch.decodes
+        over = run.decodes and decodes.advance(count, batch.pool, run.paused)
+        if self._aborted:
+            self._drop(run, count)
         if decodes.naming:
             for sequence in decodes.filled():
                 batch.publish(sequence)
@@ -211,7 +217,7 @@ class Replica:
                     first.append(sequence)
                 if sequence.pace is None:
                     done.append(sequence)
-        if decodes.members and decodes.until_end() <= 0:
+        if over:
             done[:0] = decodes.ended()
         if not done:
             return Progress(first) if first else NOTHING
@@ -224,15 +230,8 @@ class Replica:
         step = self.plan()
         return None if step is None else self.commit(step, executor.run(step))
 
-    def _land(self, run: Run, count: int) -> None:
-        """Let the decodes of the run have their tokens, and drop those who were aborted while it ran."""
-        self._run = None
-        if run.decodes:
-            self.batch.decodes.advance(count, self.batch.pool, run.paused)
-        if self._aborted:
-            self._drop(run, count)
-
     def _drop(self, run: Run, count: int) -> None:
+        """Let go of those who were aborted while the run was under way."""
         for chunk in run.prefills if count > 1 else ():
             if chunk.sequence in self._aborted:  # only the last iteration is lost
                 self._book(chunk, count - 1)

@@ -182,28 +182,32 @@ class Server:
         run = replica.begin() if self.leaping else replica.plan()
         if self.gaps and replica.batch.preempting:
             self.gaps.preempted(replica.batch)
-        newcomers = bool(self._unseen) and self._let_in()
-        if run is None and newcomers:
-            run, newcomers = replica.begin() if self.leaping else replica.plan(), False
+        longest = self.longest
+        if self._unseen:
+            self._let_in()
+            if run is None:
+                run = replica.begin() if self.leaping else replica.plan()
+            else:
+                longest = 1  # who has come is there for the next one
         self._run = run
         if run is None:
             return False
-        if self._load_s:
-            self._loading_s = self._loads_s()
+        loading_s = self._loading_s = self._loads_s() if self._load_s else 0.0
         count = 1
-        if self.longest > 1 and not newcomers and not self._loading_s:
-            assert isinstance(run, Run)
-            count = replica.lasting(run)
+        if longest > 1 and not loading_s:
+            count = replica.lasting(run)  # type: ignore[arg-type]  # a Run, as only leaps are so long
+        self._start_s = now_s
         if count > 1:
             first_s, gain_s, straight = self._line(run.shape)
-            count = min(count, straight, self.longest)
-            self._gain_s = slowdown * gain_s
+            if count > straight or count > longest:
+                count = min(straight, longest)
+            self._first_s = first_s = slowdown * first_s
+            self._gain_s = gain_s = slowdown * gain_s
+            self.end_s = now_s + (count * first_s + gain_s * (count * (count - 1) * 0.5))
         else:
-            first_s = self.cost.step_s(run.shape) + self._loading_s
+            self._first_s = first_s = slowdown * (self.cost.step_s(run.shape) + loading_s)
+            self.end_s = now_s + first_s
         self._count = count
-        self._start_s = now_s
-        self._first_s = first_s = slowdown * first_s
-        self.end_s = now_s + (first_s if count == 1 else self._lasts_s(count))
         return True
 
     def cut(self, now_s: float) -> bool:
@@ -212,18 +216,18 @@ class Server:
         if count >= self._count:
             return False
         self._count = count
-        self.end_s = self._start_s + self._lasts_s(count)
+        self.end_s = self._start_s + (count * self._first_s + self._gain_s * (count * (count - 1) * 0.5))
         return True
 
     def finish(self) -> Progress:
         """End the run under way; completed jobs are forgotten."""
         run, self._run = self._run, None
+        assert run is not None, "no run is under way"
         gaps = self.gaps
         if isinstance(run, Run):
             if gaps:
                 gaps.ended(run, self.replica.batch, self._timing(self._count), self.end_s)
             return self.replica.finish(run, self._count)
-        assert run is not None, "no run is under way"
         progress = self.replica.commit(run, StepResult(self.end_s - self._start_s))
         if gaps:
             gaps.each(progress.emitted, self.end_s)
@@ -269,26 +273,22 @@ class Server:
         batch = self.replica.batch
         return tuple(batch.resident) if isinstance(batch, AdapterBatch) else None
 
-    def _let_in(self) -> bool:
-        """Show the replica those who arrived during the last step; say whether there are any."""
+    def _let_in(self) -> None:
+        """Show the replica those who arrived during the last step."""
         newcomers, self._unseen = self._unseen, []
         for sequence in newcomers:
             self.replica.add(sequence)
-        return bool(newcomers)
-
-    def _lasts_s(self, count: int) -> float:
-        return count * self._first_s + self._gain_s * (count * (count - 1) * 0.5)
 
     def _steps_by(self, elapsed_s: float) -> int:
         """The number of the first step that ends at or after `elapsed_s`: a quadratic, then corrected."""
-        if self._count == 1 or elapsed_s <= self._first_s:
+        first_s, gain_s = self._first_s, self._gain_s
+        if self._count == 1 or elapsed_s <= first_s:
             return 1
-        half = self._gain_s * 0.5
-        linear = self._first_s - half
-        root = sqrt(linear * linear + 4 * half * elapsed_s)
-        count = max(1, int(2 * elapsed_s / (linear + root)))
-        while count > 1 and self._lasts_s(count - 1) >= elapsed_s:
+        linear = first_s - gain_s * 0.5
+        root = sqrt(linear * linear + 2 * gain_s * elapsed_s)
+        count = int(2 * elapsed_s / (linear + root)) or 1
+        while count > 1 and (count - 1) * first_s + gain_s * ((count - 1) * (count - 2) * 0.5) >= elapsed_s:
             count -= 1
-        while self._lasts_s(count) < elapsed_s and count < self._count:
+        while count * first_s + gain_s * (count * (count - 1) * 0.5) < elapsed_s and count < self._count:
             count += 1
         return count

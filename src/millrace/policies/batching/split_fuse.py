@@ -21,16 +21,18 @@ class Policy:
 
     def plan(self, batch: BatchView) -> Plan:
         """Grant decodes, then prompts already begun, then waiting ones, until the step is full."""
-        decodes = batch.decoding
+        decodes, prefilling, waiting = batch.decoding, batch.prefilling, batch.waiting
         left = batch.step_tokens - decodes
         if left <= 0:
             return Plan(batch.step_tokens)
+        if not prefilling and not waiting:
+            return Plan(decodes)
         grants: list[Grant] = []
-        for sequence in batch.prefilling:
+        for sequence in prefilling:
             if left:
                 grants.append(Grant(sequence.id, min(sequence.missing, left)))
                 left -= grants[-1].tokens
-        if left and (waiting := batch.waiting):
+        if left and waiting:
             for sequence in islice(waiting, batch.sequences - len(batch.running)):
                 if not left:
                     break
