@@ -14,16 +14,16 @@ from millrace.replica.executor import Chunk, Run
 from millrace.replica.sequence import Sequence
 
 
-def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
-    """Admit the waiting sequences among the grants while the KV cache has room; None if nothing is to do.
+def decoding(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
+    """Form a plan that grants nothing but decodes; None if there are none.
 
     With `lengths`, the shape says how long the longest and the shortest decode are. Raises ValueError for a
     plan beyond the limits.
     """
     decodes = batch.decodes
     count = len(decodes.members)
-    if plan.grants or plan.decodes != count:
-        return _mixed(plan, batch, lengths)
+    if plan.decodes != count:
+        return form(plan, batch, lengths)
     if not count:
         return None
     if count > batch.step_tokens:
@@ -34,21 +34,11 @@ def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
     return Run(StepShape(count, decodes.context_tokens, 0, 0, 0, count), count)
 
 
-def chunks_of(run: Run, batch: Batch) -> tuple[Chunk, ...]:
-    """Tell the sequences of a run apart, for one iteration: decodes in the order of admission, then prefills.
+def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
+    """Form any plan: admit the waiting sequences among the grants while the KV cache has room.
 
-    Each decode gets the block that its token goes to.
+    None if nothing is to do. Otherwise as `decoding`.
     """
-    going = _going(run, batch) if run.decodes else ()
-    return (*map(batch.decodes.next_chunk, going), *run.prefills)
-
-
-def _going(run: Run, batch: Batch) -> Iterator[Sequence]:
-    paused = set(run.paused)
-    return (sequence for sequence in batch.running if sequence.pace and sequence not in paused)
-
-
-def _mixed(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
     grants, known = plan.grants, batch.known
     if len(grants) > 1 and len({grant.id for grant in grants}) < len(grants):
         raise ValueError("batching granted one sequence twice in a step: grant it once")
@@ -83,6 +73,20 @@ def _mixed(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
         longest, shortest = _lengths(going, paused, prefills, batch)
         shape = replace(shape, decode_longest_tokens=longest, decode_shortest_tokens=shortest)
     return Run(shape, going, prefills, paused)
+
+
+def chunks_of(run: Run, batch: Batch) -> tuple[Chunk, ...]:
+    """Tell the sequences of a run apart, for one iteration: decodes in the order of admission, then prefills.
+
+    Each decode gets the block that its token goes to.
+    """
+    going = _going(run, batch) if run.decodes else ()
+    return (*map(batch.decodes.next_chunk, going), *run.prefills)
+
+
+def _going(run: Run, batch: Batch) -> Iterator[Sequence]:
+    paused = set(run.paused)
+    return (sequence for sequence in batch.running if sequence.pace and sequence not in paused)
 
 
 def _paused(first: int, picked: Many[Sequence], batch: Batch) -> Many[Sequence]:

@@ -10,16 +10,12 @@ from millrace.replica.batch import Batch
 from millrace.replica.executor import Run
 
 
-def iterations(run: Run, batch: Batch) -> int:
-    """Return how many iterations like this one follow each other if nobody comes or leaves, at least 1.
+def chunks_in_a_row(run: Run, batch: Batch) -> int:
+    """Return how many iterations follow each other, at least 1, that all compute as much of one prompt.
 
-    The last of them may be the one in which a sequence gets its last token.
+    The last of them may be the one in which a decode gets its last token.
     """
     decodes, pool, prefills = batch.decodes, batch.pool, run.prefills
-    if run.paused:
-        return 1
-    if not prefills:
-        return decodes.lasting(pool.free)
     chunk = prefills[0]
     if chunk.emits or len(prefills) > 1 or run.shape.tokens < batch.step_tokens:
         return 1

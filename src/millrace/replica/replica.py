@@ -12,8 +12,8 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
 from millrace.replica.adapters import batch_for
 from millrace.replica.executor import Chunk, Executor, Run, Step, StepResult
-from millrace.replica.forming import chunks_of, form
-from millrace.replica.lasting import iterations
+from millrace.replica.forming import chunks_of, decoding, form
+from millrace.replica.lasting import chunks_in_a_row
 from millrace.replica.progress import NOTHING, End, Progress, Stepped
 from millrace.replica.sequence import Sequence
 
@@ -143,7 +143,9 @@ class Replica:
             batch.make_room()
         if batch.importing:
             batch.let_in()
-        run = form(decide(batch), batch, self._lengths)
+        plan = decide(batch)
+        # Most steps decode only, so who does nothing else is not asked about each.
+        run = form(plan, batch, self._lengths) if plan.grants else decoding(plan, batch, self._lengths)
         if run is None and batch.running:
             # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
             run = form(decide(batch), batch, self._lengths)
@@ -157,7 +159,11 @@ class Replica:
         it hid those who wait, and the next one will not. So it is while imported sequences wait for blocks.
         """
         batch = self.batch
-        return iterations(run, batch) if self._steady and not (batch.preempting or batch.importing) else 1
+        if not self._steady or batch.preempting or batch.importing or run.paused:
+            return 1
+        if run.prefills:
+            return chunks_in_a_row(run, batch)
+        return batch.decodes.lasting(batch.pool.free)
 
     def taken_tokens(self, run: Run, count: int) -> int:
         """Return for how many more tokens KV blocks are held while the last of `count` iterations goes on."""
@@ -199,11 +205,14 @@ class Replica:
         """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`."""
         assert run is self._run, "only the run in flight can be finished"
         self._run = None
-        batch, first, done = self.batch, [], []
+        batch = self.batch
         decodes = batch.decodes
         over = run.decodes and decodes.advance(count, batch.pool, run.paused)
         if self._aborted:
             self._drop(run, count)
+        if not over and not run.prefills and not decodes.naming:
+            return NOTHING  # the run was cut: nothing is to be booked for anybody
+        first, done = [], []
         if decodes.naming:
             for sequence in decodes.filled():
                 batch.publish(sequence)

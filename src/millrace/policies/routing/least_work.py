@@ -15,7 +15,7 @@ from math import inf
 
 from millrace.core.draw import draw_below
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
-from millrace.core.replica import Limits
+from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 
 ENGINE_DEFAULTS = Limits()
@@ -50,22 +50,28 @@ def soonest(
     speed is taken to be as slow as the slowest known one; if none is known, `assumed_tokens_per_s` holds
     and decoding takes no time. One pass in one function, since this is asked for every request.
     """
-    slowest, fewest, soonest_s, adapter = None, 0, inf, request.adapter
+    fewest, soonest_s, adapter = 0, inf, request.adapter
+    spec: ReplicaSpec | None = None
+    speed, step_s, load_s, chunk_tokens = 1.0, 0.0, 0.0, 1
     best: list[ReplicaView] = []
     prompt_tokens, has_blocks = request.prompt_tokens, bool(request.blocks)
     for replica in replicas:
-        spec = replica.spec
         cached = replica.prefix.matched_tokens(request) if has_blocks else 0
         work = replica.queued_tokens + (prompt_tokens - cached or 1)
-        speed, step_s = spec.prefill_tokens_per_s, spec.decode_step_s
-        if not speed or not step_s:
-            slowest = slowest or _slowest(replicas, assumed_tokens_per_s)
-            speed, step_s = speed or slowest[0], step_s or slowest[1]
+        if replica.spec is not spec:  # most fleets have few kinds of replicas
+            spec = replica.spec
+            speed, step_s = spec.prefill_tokens_per_s or 0.0, spec.decode_step_s or 0.0
+            chunk_tokens, load_s = (spec.limits or ENGINE_DEFAULTS).step_tokens, spec.adapter_load_s or 0.0
+            if not speed or not step_s:
+                slowest = _slowest(replicas, assumed_tokens_per_s)
+                speed, step_s = speed or slowest[0], step_s or slowest[1]
         seconds = work / speed
+        if seconds > soonest_s:
+            continue  # whatever comes on top
         if replica.running:
-            seconds += -(-work // (spec.limits or ENGINE_DEFAULTS).step_tokens) * step_s  # rounded up
+            seconds += -(-work // chunk_tokens) * step_s  # rounded up
         if adapter is not None and adapter not in replica.adapters:
-            seconds += spec.adapter_load_s or 0.0
+            seconds += load_s
         if seconds > soonest_s:
             continue
         in_flight = replica.waiting + replica.running
