@@ -149,6 +149,11 @@ class Batch:
         self.pool.publish_all(sequence.table[done:full], sequence.blocks[done:full])
         sequence.published = full
 
+    def publish_filled(self) -> None:
+        """Publish the blocks that decodes have just filled, of those who name them."""
+        for sequence in self.decodes.filled():
+            self.publish(sequence)
+
     def release(self, sequence: Sequence) -> None:
         """Take all blocks from a sequence; what was published stays findable until its space is needed."""
         if sequence.pace:

@@ -147,8 +147,9 @@ class Decodes(Pace):
 
         Say whether one of them has all its tokens now.
         """
-        for sequence in paused:
-            self._part(sequence)
+        if paused:
+            for sequence in paused:
+                self._part(sequence)
         size, iteration = self.block_tokens, self.iteration
         if count < size:  # `blocks`, inlined: every run comes by here
             at = iteration % size
@@ -164,8 +165,9 @@ class Decodes(Pace):
         self.iteration = iteration = iteration + count
         ends = self._ends
         over = bool(ends) and ends[0][0] <= iteration  # type: ignore[operator]
-        for sequence in paused:
-            self.join(sequence)
+        if paused:
+            for sequence in paused:
+                self.join(sequence)
         return over
 
     def ended(self) -> list[Sequence]:

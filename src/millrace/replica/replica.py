@@ -211,21 +211,10 @@ class Replica:
         if self._aborted:
             self._drop(run, count)
         if not over and not run.prefills and not decodes.naming:
-            return NOTHING  # the run was cut: nothing is to be booked for anybody
-        first, done = [], []
+            return NOTHING  # it was cut, so there is nothing to book for anybody
         if decodes.naming:
-            for sequence in decodes.filled():
-                batch.publish(sequence)
-        for chunk in run.prefills:
-            sequence = chunk.sequence
-            if not sequence.table:
-                continue  # it was aborted meanwhile
-            self._book(chunk, count)
-            if chunk.emits:
-                if sequence.generated == 1:
-                    first.append(sequence)
-                if sequence.pace is None:
-                    done.append(sequence)
+            batch.publish_filled()
+        first, done = self._computed(run, count) if run.prefills else ([], [])
         if over:
             done[:0] = decodes.ended()
         if not done:
@@ -238,6 +227,28 @@ class Replica:
         """Plan, run and commit one iteration; None if there is nothing to run."""
         step = self.plan()
         return None if step is None else self.commit(step, executor.run(step))
+
+    def _computed(self, run: Run, count: int) -> tuple[list[Sequence], list[Sequence]]:
+        """Book the prompts of a run; return who has its first token, and who has all of them already."""
+        batch = self.batch
+        first: list[Sequence] = []
+        done: list[Sequence] = []
+        for chunk in run.prefills:
+            sequence = chunk.sequence
+            if not sequence.table:
+                continue  # it was aborted meanwhile
+            sequence.base = chunk.start + chunk.tokens * count
+            if sequence.blocks:
+                batch.publish(sequence)
+            if chunk.emits:
+                sequence.sampled += 1
+                if sequence.sampled == 1:
+                    first.append(sequence)
+                if sequence.sampled < sequence.max_tokens:
+                    batch.decode(sequence)
+                else:
+                    done.append(sequence)
+        return first, done
 
     def _drop(self, run: Run, count: int) -> None:
         """Let go of those who were aborted while the run was under way."""

@@ -52,26 +52,28 @@ def soonest(
     """
     fewest, soonest_s, adapter = 0, inf, request.adapter
     spec: ReplicaSpec | None = None
-    speed, step_s, load_s, chunk_tokens = 1.0, 0.0, 0.0, 1
+    seconds, speed, step_s, chunk_tokens, queued_tokens, idle = 0.0, 1.0, 0.0, 1, 0, True
     best: list[ReplicaView] = []
     prompt_tokens, has_blocks = request.prompt_tokens, bool(request.blocks)
+    tells_apart = has_blocks or adapter is not None
     for replica in replicas:
-        cached = replica.prefix.matched_tokens(request) if has_blocks else 0
-        work = replica.queued_tokens + (prompt_tokens - cached or 1)
-        if replica.spec is not spec:  # most fleets have few kinds of replicas
-            spec = replica.spec
-            speed, step_s = spec.prefill_tokens_per_s or 0.0, spec.decode_step_s or 0.0
-            chunk_tokens, load_s = (spec.limits or ENGINE_DEFAULTS).step_tokens, spec.adapter_load_s or 0.0
-            if not speed or not step_s:
-                slowest = _slowest(replicas, assumed_tokens_per_s)
-                speed, step_s = speed or slowest[0], step_s or slowest[1]
-        seconds = work / speed
-        if seconds > soonest_s:
-            continue  # whatever comes on top
-        if replica.running:
-            seconds += -(-work // chunk_tokens) * step_s  # rounded up
-        if adapter is not None and adapter not in replica.adapters:
-            seconds += load_s
+        kind, waiting_tokens, is_idle = replica.spec, replica.queued_tokens, not replica.running
+        # Many replicas are in the state of the one before them: then so is the prediction.
+        if tells_apart or waiting_tokens != queued_tokens or is_idle is not idle or kind is not spec:
+            queued_tokens, idle = waiting_tokens, is_idle
+            if kind is not spec:
+                spec, chunk_tokens = kind, (kind.limits or ENGINE_DEFAULTS).step_tokens
+                speed, step_s = kind.prefill_tokens_per_s or 0.0, kind.decode_step_s or 0.0
+                if not speed or not step_s:
+                    slowest = _slowest(replicas, assumed_tokens_per_s)
+                    speed, step_s = speed or slowest[0], step_s or slowest[1]
+            cached = replica.prefix.matched_tokens(request) if has_blocks else 0
+            work = queued_tokens + (prompt_tokens - cached or 1)
+            seconds = work / speed
+            if not idle:
+                seconds += -(-work // chunk_tokens) * step_s  # rounded up
+            if adapter is not None and adapter not in replica.adapters:
+                seconds += kind.adapter_load_s or 0.0
         if seconds > soonest_s:
             continue
         in_flight = replica.waiting + replica.running
