@@ -94,12 +94,13 @@ class BlockPool:
         if not self.caching:
             return
         holder, content_of = self._holder, self._content
+        known = len(holder)
         for block, content in zip(blocks, contents, strict=True):
             if content not in holder:
                 assert block not in content_of, "a block has one content"
                 holder[content] = block
                 content_of[block] = content
-                self.eased += 1
+        self.eased += len(holder) - known
 
     def release(self, table: list[int], *, named: int | None = None) -> None:
         """Let go of every block of the table and empty it; its tail will be forgotten before its head.
