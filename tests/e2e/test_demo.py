@@ -40,6 +40,7 @@ def test_the_demo_answers_every_request_in_both_worlds_and_its_logs_replay(tmp_p
     for run in (repeat[world] for repeat in policy["repeats"] for world in ("live", "simulated")):
         measured = run["measured"]
         assert (measured["requests"], measured["completed"], measured["refused"]) == (16, 16, 0)
+        assert run["token_gap_s"]["count"] > 16
     assert all(one["live_low"] <= one["live"] <= one["live_high"] for one in policy["differences"])
     assert [one["repeat"] for one in report["config"]["calibrations"]] == [1, 2]
     lines = [json.loads(line) for line in (tmp_path / "out" / "requests.jsonl").read_text().splitlines()]

@@ -85,7 +85,7 @@ def predict(
     with event_log(settings.out, routing, "simulated", repeat).open("wb") as log:
         found = _simulated(settings, routing, planned, measured, spec, log=log.write)
     in_order = sorted(found.outcomes, key=lambda outcome: outcome.scheduled_s)
-    return Run(measured=found.measured, outcomes=in_order)
+    return Run(measured=found.measured, outcomes=in_order, token_gap_s=found.itl_s)
 
 
 def _simulated(
@@ -110,4 +110,5 @@ def _simulated(
             to_engine_s=way_s, from_engine_s=way_s, slowdowns=measured.prices.slowdowns
         ),
         log=log,
+        itl=True,
     )
