@@ -70,7 +70,7 @@ class FleetView(Struct, kw_only=True, eq=False):
     replicas: Sequence[ReplicaView]
     routed: int = 0
     avoid: frozenset[str] = frozenset()
-    ready: dict[str, tuple[ReplicaView, ...]] | None = None
+    ready: dict[str | tuple[str, str], tuple[ReplicaView, ...]] | None = None
 
     def able(self, request: Request) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that answer for the model, by id; those to avoid only if all are."""
@@ -79,8 +79,13 @@ class FleetView(Struct, kw_only=True, eq=False):
 
     def prefilling(self, request: Request) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that only compute prompts of the request's model, in the same way."""
-        found = [r for r in self.replicas if r.spec.role == "prefill" and _is_ready(r, request.model)]
-        return self._spared(tuple(sorted(found, key=_by_id))) if found else ()
+        known, place = self.ready, ("prefill", request.model)
+        if known is None or (ready := known.get(place)) is None:
+            found = [r for r in self.replicas if r.spec.role == "prefill" and _is_ready(r, request.model)]
+            ready = tuple(sorted(found, key=_by_id))
+            if known is not None and ready:
+                known[place] = ready
+        return self._spared(ready) if self.avoid else ready
 
     def ready_for(self, model: str) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that answer for a model, by id."""

@@ -86,3 +86,34 @@ def test_a_replica_that_never_reported_was_never_seen() -> None:
 @pytest.mark.parametrize("decision", [Route("r"), Route("r", "warm"), Hold("nobody"), Reject("no", 429)])
 def test_every_decision_survives_a_log(decision: Decision) -> None:
     assert msgspec.json.decode(msgspec.json.encode(decision), type=Decision) == decision
+
+
+def test_who_only_computes_prompts_is_named_apart() -> None:
+    replicas = [
+        fakes.replica("c", role="prefill"),
+        fakes.replica("a", role="prefill"),
+        fakes.replica("b", role="decode"),
+        fakes.replica("d", role="encode"),
+        fakes.replica("e", role="prefill", phase="draining"),
+        fakes.replica("f", role="prefill", models=("other",)),
+    ]
+    for fleet in (fakes.fleet(*replicas), fakes.fleet(*replicas, ready={})):
+        for _ in range(2):
+            assert [r.id for r in fleet.prefilling(fakes.request())] == ["a", "c"]
+            assert [r.id for r in fleet.able(fakes.request())] == ["b"]
+    spared = fakes.fleet(*replicas, avoid=frozenset("a"))
+    assert [r.id for r in spared.prefilling(fakes.request())] == ["c"]
+    spared = fakes.fleet(*replicas, avoid=frozenset("ac"))
+    assert [r.id for r in spared.prefilling(fakes.request())] == ["a", "c"]
+
+
+def test_who_computes_prompts_is_remembered_until_somebody_changes() -> None:
+    replica = fakes.replica("a", role="prefill")
+    fleet = fakes.fleet(replica, ready={})
+    assert fleet.prefilling(fakes.request(model="nobody's")) == ()
+    assert fleet.ready == {}
+    assert fleet.prefilling(fakes.request()) == (replica,)
+    replica.phase = "gone"
+    assert fleet.prefilling(fakes.request()) == (replica,)
+    fleet.forget_ready()
+    assert fleet.prefilling(fakes.request()) == ()
