@@ -203,6 +203,7 @@ class Server:
                 count = min(straight, longest)
             self._first_s = first_s = slowdown * first_s
             self._gain_s = gain_s = slowdown * gain_s
+            # Spelled out here and in `cut` and `_steps_by`: every run comes by, and a call would be felt.
             self.end_s = now_s + (count * first_s + gain_s * (count * (count - 1) * 0.5))
         else:
             self._first_s = first_s = slowdown * (self.cost.step_s(run.shape) + loading_s)
