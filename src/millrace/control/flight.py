@@ -16,7 +16,9 @@ class Flight(Struct, eq=False):
     `number` is its place in the order of arrival; `expires_s` is when holding it any longer is pointless;
     `queued_tokens` is what it was charged to the replica's queue; `tried` are the replicas it failed on,
     and with as many `attempts` as are `allowed` its model is given up.
-    `prefill_on` computes its prompt for `replica`; None if nobody does, or it is done.
+    `prefill_on` computes its prompt for `replica`; None if nobody does, or it is done. It was last sent at
+    `sent_s`, and its first token came at `started_s`; its KV cache is on the way to `moving_to`.
+    `resumed_tokens` of its answer came from replicas that broke; its request counts them to the prompt.
     """
 
     request: Request
@@ -30,3 +32,7 @@ class Flight(Struct, eq=False):
     queued_tokens: int = 0
     tried: frozenset[str] = frozenset()
     prefill_on: str | None = None
+    sent_s: float = 0.0
+    started_s: float = 0.0
+    moving_to: str | None = None
+    resumed_tokens: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.core.fleet import ANSWERING, Hold, Reject, ReplicaView, Route
+from millrace.core.fleet import ANSWERING, Hold, Reject, ReplicaView, Route, Shift, Underway
 from millrace.core.request import Request
 
 
@@ -21,6 +21,22 @@ def complaint(decision: Any, request: Request, replicas: Mapping[str, ReplicaVie
                 return f"prefills on {decision.prefill_on!r}, which does so for nobody of {request.model!r}"
     elif not isinstance(decision, Hold | Reject):
         return f"answered {decision!r}; it must Route, Hold or Reject"
+    return None
+
+
+def objection(
+    shift: Shift, flights: Mapping[str, Underway], replicas: Mapping[str, ReplicaView]
+) -> str | None:
+    """Return why a request cannot be moved, None if it can."""
+    flight, target = flights.get(shift.request_id), replicas.get(shift.replica)
+    if flight is None or flight.replica is None:
+        return f"moves {shift.request_id!r}, which was not sent anywhere"
+    if flight.prefill_on is not None or flight.moving_to is not None:
+        return f"moves {shift.request_id!r}, whose KV cache is moving already"
+    if shift.replica == flight.replica:
+        return f"moves {shift.request_id!r} to {shift.replica!r}, where it is"
+    if target is None or not _serves(target, flight.request) or target.spec.role not in ANSWERING:
+        return f"moves to {shift.replica!r}, which is no ready replica of {flight.request.model!r}"
     return None
 
 

@@ -28,6 +28,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = SCHEMA
     routing: Described
     queueing: Described
+    migration: Described | msgspec.UnsetType = msgspec.UNSET
     settings: ControlSettings
     notes: dict[str, Any] = {}
 
@@ -64,9 +65,11 @@ _headers = msgspec.json.Decoder(Header)
 
 def header(controller: Controller, **notes: Any) -> bytes:
     """Return a log's first line."""
+    moving = controller.migration
     made = Header(
         routing=describe(controller.routing),
         queueing=describe(controller.queueing),
+        migration=msgspec.UNSET if moving is None else describe(moving),
         settings=controller.settings,
         notes=notes,
     )
@@ -100,8 +103,10 @@ def read_entry(line: bytes, number: int) -> Entry:
 def controller_of(found: Header) -> Controller:
     """Build the controller that a log's header describes, as it was before its first event."""
     try:
-        routing = rebuild("routing", found.routing)
-        return Controller(routing, rebuild("queueing", found.queueing), found.settings)
+        routing, queueing = rebuild("routing", found.routing), rebuild("queueing", found.queueing)
+        moving = found.migration
+        migration = None if moving is msgspec.UNSET else rebuild("migration", moving)
+        return Controller(routing, queueing, found.settings, migration=migration)
     except ValueError as error:
         raise LogError(f"line 1: {error}") from None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from operator import attrgetter
 
+from msgspec.structs import replace
+
+from millrace.control.drains import Drains
 from millrace.control.flight import Flight
 from millrace.control.prefixes import SentPrefixes
 from millrace.control.settings import ControlSettings
@@ -16,7 +19,6 @@ from millrace.core.request import Request
 NOBODY: frozenset[str] = frozenset()
 MOST_ADAPTERS = 1000  # that are remembered of a replica which does not limit them
 RETRY_AFTER_S = (1.0, 120.0)  # clients refuse to wait longer than two minutes
-RECENT = 64  # finishes that the drain rate of a queue is measured over
 
 
 class State:
@@ -32,9 +34,9 @@ class State:
         self.readiness_changed = False
         self._served: set[str] = set()
         self._any_model = False
-        self._view = FleetView(now_s=0.0, replicas=(), ready={})
+        self._view = FleetView(now_s=0.0, replicas=(), ready={}, flights=self.flights)
         self._prefixes: dict[str, SentPrefixes] = {}
-        self._finishes: dict[str, deque[float]] = {}
+        self._drains = Drains(settings.max_hold_s)
 
     def view(self, now_s: float, model: str, avoid: frozenset[str] = NOBODY) -> FleetView:
         """Return a window on the fleet for one decision about a request for this model.
@@ -84,6 +86,15 @@ class State:
         self.flights[request.id] = flight
         return flight
 
+    def first_choice(self, request: Request) -> Request:
+        """Return the request as it is for the first of its models that takes it, else for one that exists."""
+        if self.takes(request.model):
+            return request
+        choices = [request, *request.alternatives()]
+        taken = (choice for choice in choices if self.takes(choice.model))
+        known = (choice for choice in choices if self.serves(choice.model))
+        return next(taken, None) or next(known, request)
+
     def turn(self, flight: Flight, request: Request) -> None:
         """Note that a request is now for one of its fallbacks, which is tried as often as the first was."""
         flight.request, flight.allowed = request, flight.attempts + self.settings.max_attempts
@@ -120,10 +131,10 @@ class State:
                 self.turn(flight, choice)
                 yield flight
 
-    def launch(self, flight: Flight, replica_id: str) -> None:
+    def launch(self, flight: Flight, replica_id: str, now_s: float) -> None:
         """Note that a request was sent to a replica."""
         replica, request = self.replicas[replica_id], flight.request
-        flight.replica = replica_id
+        flight.replica, flight.sent_s = replica_id, now_s
         flight.attempts += 1
         queued_tokens = request.prompt_tokens
         if request.blocks:
@@ -135,9 +146,9 @@ class State:
         replica.queued_tokens += queued_tokens
         self.routed[request.model] = self.routed.get(request.model, 0) + 1
 
-    def launch_apart(self, flight: Flight, replica_id: str, prefill_on: str) -> None:
+    def launch_apart(self, flight: Flight, replica_id: str, prefill_on: str, now_s: float) -> None:
         """Note that a request was sent to a replica, and its prompt to another one first, which queues it."""
-        self.launch(flight, prefill_on)
+        self.launch(flight, prefill_on, now_s)
         flight.replica, flight.prefill_on = replica_id, prefill_on
         self.replicas[replica_id].coming_tokens += flight.request.prompt_tokens
 
@@ -149,14 +160,55 @@ class State:
         self._prefixes[replica.id].remember(flight.request)
         return prefiller
 
-    def start(self, flight: Flight) -> str:
+    def shift(self, flight: Flight, replica_id: str, now_s: float) -> None:
+        """Note that a request without a first token was taken from its replica and sent to another one.
+
+        That is no attempt that failed, so it may fail as often as before.
+        """
+        self.land(flight)
+        self.launch(flight, replica_id, now_s)
+        flight.allowed += 1
+
+    def set_out(self, flight: Flight, replica_id: str) -> None:
+        """Note that the KV cache of a running request is on the way to another replica."""
+        flight.moving_to = replica_id
+        self.replicas[replica_id].coming_tokens += flight.request.prompt_tokens
+
+    def stay(self, flight: Flight) -> None:
+        """Note that a running request does not move any more."""
+        if flight.moving_to is not None:
+            self.replicas[flight.moving_to].coming_tokens -= flight.request.prompt_tokens
+            flight.moving_to = None
+
+    def settle(self, flight: Flight) -> str:
+        """Note that a running request moved; return the replica that it left."""
+        source, target = self._replica(flight), flight.moving_to
+        assert target is not None
+        self.stay(flight)
+        self._stop(flight)
+        flight.replica = target
+        self._prefixes[target].remember(flight.request)
+        self._run(flight)
+        return source.id
+
+    def resume(self, flight: Flight, resume_tokens: int) -> None:
+        """Note that an answer which broke off goes on after so many tokens, which its prompt has from now."""
+        request, more = flight.request, resume_tokens - flight.resumed_tokens
+        flight.request = replace(
+            request,
+            prompt_tokens=request.prompt_tokens + more,
+            max_tokens=max(1, request.max_tokens - more),
+            fallbacks=(),  # another model would not go on with the same answer
+        )
+        flight.resumed_tokens, flight.started = resume_tokens, False
+
+    def start(self, flight: Flight, now_s: float) -> str:
         """Note a first token: the prompt left the replica's queue for its memory; return the replica's id."""
         replica = self._replica(flight)
-        flight.started = True
+        flight.started, flight.started_s = True, now_s
         replica.waiting -= 1
-        replica.running += 1
         replica.queued_tokens -= flight.queued_tokens
-        replica.context_tokens += flight.request.prompt_tokens
+        self._run(flight)
         return replica.id
 
     def land(self, flight: Flight) -> str:
@@ -166,8 +218,8 @@ class State:
             return prefiller
         replica = self._replica(flight)
         if flight.started:
-            replica.running -= 1
-            replica.context_tokens -= flight.request.prompt_tokens
+            self.stay(flight)
+            self._stop(flight)
         else:
             replica.waiting -= 1
             replica.queued_tokens -= flight.queued_tokens
@@ -176,26 +228,14 @@ class State:
 
     def finish(self, flight: Flight, now_s: float) -> None:
         """Note that a request ended well, which tells how fast its model's queue drains."""
-        model = flight.request.model
         del self.flights[flight.request.id]
-        if model not in self._finishes:
-            self._finishes[model] = deque(maxlen=RECENT)
-        self._finishes[model].append(now_s)
-
-    def drain_s(self, request: Request, now_s: float) -> float:
-        """Predict when the queue in front of this request is gone: its length over the recent finish rate.
-
-        With fewer than two finishes nothing is known of the rate, so the longest hold is assumed.
-        """
-        finishes = self._finishes.get(request.model, deque())
-        if len(finishes) < 2 or now_s <= finishes[0]:
-            return self.settings.max_hold_s
-        rate_per_s = (len(finishes) - 1) / (now_s - finishes[0])
-        return (len(self.held.get(request.model, ())) + 1) / rate_per_s
+        self._drains.note(flight.request.model, now_s)
 
     def retry_after_s(self, request: Request, now_s: float) -> float:
         """Predict when it is worth trying again with a request that was turned away."""
-        return max(RETRY_AFTER_S[0], min(RETRY_AFTER_S[1], self.drain_s(request, now_s)))
+        in_front = len(self.held.get(request.model, ()))
+        drain_s = self._drains.seconds(request.model, in_front, now_s)
+        return max(RETRY_AFTER_S[0], min(RETRY_AFTER_S[1], drain_s))
 
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory each replica's prefix index takes."""
@@ -208,6 +248,16 @@ class State:
     def _replica(self, flight: Flight) -> ReplicaView:
         assert flight.replica is not None
         return self.replicas[flight.replica]
+
+    def _run(self, flight: Flight) -> None:
+        replica = self._replica(flight)
+        replica.running += 1
+        replica.context_tokens += flight.request.prompt_tokens
+
+    def _stop(self, flight: Flight) -> None:
+        replica = self._replica(flight)
+        replica.running -= 1
+        replica.context_tokens -= flight.request.prompt_tokens
 
     def _part(self, flight: Flight) -> str:
         """Note that the prompt is no longer computed for another replica; return the id of who did."""

@@ -52,7 +52,8 @@ class Finished(Struct, frozen=True, tag=True, omit_defaults=True):
 class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
     """An attempt broke. `replica_down` says that the replica itself is unreachable, not only this request.
 
-    `replica` says which one it was, if two of them had to do with the attempt.
+    `replica` says which one it was, if two of them had to do with the attempt. An answer that broke off can
+    go on elsewhere after its first `resume_tokens`; None if it cannot, or has not begun.
     """
 
     now_s: float
@@ -61,6 +62,15 @@ class Failed(Struct, frozen=True, tag=True, omit_defaults=True):
     retryable: bool = True
     replica_down: bool = False
     replica: str | None = None
+    resume_tokens: int | None = None
+
+
+class Moved(Struct, frozen=True, tag=True):
+    """A request whose KV cache was to move runs on `replica`: there now, or still where it was."""
+
+    now_s: float
+    request_id: str
+    replica: str
 
 
 class Cancelled(Struct, frozen=True, tag=True):
@@ -76,13 +86,14 @@ class Ticked(Struct, frozen=True, tag=True):
     now_s: float
 
 
-Event = Arrived | Reported | Prefilled | Started | Finished | Failed | Cancelled | Ticked
+Event = Arrived | Reported | Prefilled | Started | Moved | Finished | Failed | Cancelled | Ticked
 
 
 class Dispatch(Struct, frozen=True, tag=True):
     """Send the request to the replica; `attempt` counts from 1, `model` is set if it is a fallback.
 
-    If `prefill_on` is set, that replica computes the prompt first, and hands its KV cache over.
+    If `prefill_on` is set, that replica computes the prompt first, and hands its KV cache over. If
+    `resume_tokens` is, the client has so many tokens of the answer: the replica goes on after them.
     """
 
     request_id: str
@@ -90,6 +101,20 @@ class Dispatch(Struct, frozen=True, tag=True):
     attempt: int = 1
     model: str | UnsetType = UNSET
     prefill_on: str | UnsetType = UNSET
+    resume_tokens: int | UnsetType = UNSET
+
+
+class Move(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Move the request from `source` to `replica`.
+
+    Before its first token: stop working on it there, and send it here. If it is `running`: let it go on there
+    until its KV cache is here, and say with a Moved where it runs then.
+    """
+
+    request_id: str
+    source: str
+    replica: str
+    running: bool = False
 
 
 class Cancel(Struct, frozen=True, tag=True):
@@ -108,4 +133,4 @@ class Refuse(Struct, frozen=True, tag=True, omit_defaults=True):
     retry_after_s: float | None = None
 
 
-Action = Dispatch | Cancel | Refuse
+Action = Dispatch | Move | Cancel | Refuse

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from millrace.core.event import Event
 from millrace.core.replica import Phase, ReplicaSpec, Report, Role
 from millrace.core.request import Request
 
@@ -56,6 +57,24 @@ class ReplicaView(Struct, kw_only=True, eq=False):
         return self.report.now_s if self.report else None
 
 
+class Underway(Protocol):
+    """One request as the controller knows it, live. `replica` is None while it is held.
+
+    It was last sent at `sent_s`, and its first token came at `started_s` if it has `started`. `prefill_on`
+    computes its prompt; its KV cache is on the way to `moving_to`. What was charged to its replica's queue
+    are `queued_tokens`.
+    """
+
+    request: Request
+    replica: str | None
+    started: bool
+    queued_tokens: int
+    sent_s: float
+    started_s: float
+    prefill_on: str | None
+    moving_to: str | None
+
+
 class FleetView(Struct, kw_only=True, eq=False):
     """The fleet at one decision: a window on live state, not a copy. Policies read it and never write.
 
@@ -64,6 +83,7 @@ class FleetView(Struct, kw_only=True, eq=False):
     the request at hand failed. `ready` is what the kernel remembers of who is ready, by model, and drops
     when a replica changes its phase or models; None, as in views made by hand, remembers nothing. Replicas
     that only compute prompts for others answer nothing: `prefilling` names them, and `able` does not.
+    `flights` are the requests that have not ended, by id, in the order in which they arrived.
     """
 
     now_s: float
@@ -71,6 +91,7 @@ class FleetView(Struct, kw_only=True, eq=False):
     routed: int = 0
     avoid: frozenset[str] = frozenset()
     ready: dict[str | tuple[str, str], tuple[ReplicaView, ...]] | None = None
+    flights: Mapping[str, Underway] = {}
 
     def able(self, request: Request) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that answer for the model, by id; those to avoid only if all are."""
@@ -134,8 +155,32 @@ class Reject(Struct, frozen=True, tag=True):
 Decision = Route | Hold | Reject
 
 
+class Shift(Struct, frozen=True):
+    """Move a request to this replica."""
+
+    request_id: str
+    replica: str
+    why: str = ""
+
+
+class Sent(Struct, frozen=True):
+    """A request was sent to a replica; `moved` if it was taken from another one for that."""
+
+    now_s: float
+    request: Request
+    replica: str
+    moved: bool = False
+
+
+class Learning(Protocol):
+    """A policy that remembers. What it is asked must not change it; what it is told may."""
+
+    def note(self, fact: Event | Sent) -> None:
+        """Take note of an event, before it is acted upon, or of a request that was sent."""
+
+
 class RoutingPolicy(Protocol):
-    """Which replica serves this request?"""
+    """Which replica serves this request? One that is `Learning` too is told what happens."""
 
     def route(self, request: Request, fleet: FleetView) -> Decision:
         """Decide from what is visible; change nothing."""
@@ -146,3 +191,22 @@ class QueueingPolicy(Protocol):
 
     def order(self, held: Iterable[Request], fleet: FleetView) -> Iterable[Request]:
         """Yield the held requests, first to be placed first; lazily, the walk stops at the first Hold."""
+
+
+class MigrationPolicy(Protocol):
+    """Which requests are better off elsewhere? Asked every `period_s` while requests are under way.
+
+    One that is `Learning` too is told what happens.
+    """
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two questions."""
+
+    def rebalance(self, fleet: FleetView) -> Iterable[Shift]:
+        """Name the requests to move, each at most once; lazily: each move is booked before the next is asked.
+
+        A request without a first token is taken from its replica and sent to the other one. One with a first
+        token goes on where it is until its KV cache is there. Requests that are held, whose prompt is
+        computed elsewhere, or that are moving already stay where they are.
+        """

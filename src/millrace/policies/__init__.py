@@ -12,12 +12,12 @@ from importlib import import_module
 from inspect import getdoc
 from operator import attrgetter
 from pkgutil import iter_modules
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 
-Family = Literal["queueing", "routing", "batching"]
-FAMILIES: tuple[Family, ...] = ("queueing", "routing", "batching")
+Family = Literal["queueing", "routing", "batching", "migration"]
+FAMILIES: tuple[Family, ...] = ("queueing", "routing", "batching", "migration")
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ def rebuild(family: Family, described: Described) -> Any:
             f"{family} policy {described.policy!r} has no setting {unknown[0]!r}; it has: {listed}"
         )
     try:
-        return msgspec.convert(described.settings, kind)
+        return kind(**_converted(kind, described.settings))
     except msgspec.ValidationError as error:
         raise ValueError(f"{family} policy {described.policy!r}: {error}") from None
 
@@ -119,6 +119,15 @@ def _fields(kind: Any) -> dict[str, Any]:
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise ValueError(f"{kind!r} is not a dataclass; the settings of a policy are its fields")
     return {f.name: f.default for f in fields(kind) if f.init}
+
+
+def _converted(kind: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as what the policy's annotations say, from what JSON or the command line had."""
+    hints = get_type_hints(kind)
+    made = msgspec.convert(
+        settings, msgspec.defstruct("Settings", [(name, hints[name]) for name in settings])
+    )
+    return {name: getattr(made, name) for name in settings}
 
 
 def _literals(call: ast.expr) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from millrace.core.event import (
     Reported,
     Started,
 )
-from millrace.core.fleet import Decision, FleetView, Route
+from millrace.core.fleet import Decision, FleetView, Route, RoutingPolicy
 from millrace.core.replica import ReplicaSpec, Role
 from millrace.core.request import Request
 from millrace.testing import fakes
@@ -35,6 +35,9 @@ class Splits:
         return Route(fleet.able(request)[0].id, prefill_on=prefilling[0].id if prefilling else None)
 
 
+SPLITS = Splits()
+
+
 @dataclass(frozen=True)
 class Picks:
     """Always names these two."""
@@ -46,9 +49,9 @@ class Picks:
         return Route(self.replica, prefill_on=self.prefill_on)
 
 
-def split(**settings: Any) -> Controller:
+def split(routing: RoutingPolicy = SPLITS, **settings: Any) -> Controller:
     """A fleet of two that prefill, p and q, and two that answer, d and e."""
-    made = controller_of(routing=Splits(), **settings)
+    made = controller_of(routing=routing, **settings)
     roles: dict[str, Role] = {"p": "prefill", "q": "prefill", "d": "decode", "e": "decode"}
     for name, role in roles.items():
         made.on(Reported(0.0, name, "ready", ReplicaSpec(models=("m",), role=role)))
@@ -151,7 +154,6 @@ def test_whoever_only_prefills_answers_nobody() -> None:
     ],
 )
 def test_an_answer_that_cannot_be_carried_out_is_refused(answer: Picks, complaint: str) -> None:
-    controller = split()
-    controller.routing = answer
+    controller = split(answer)
     with pytest.raises(ValueError, match=complaint):
         arrive(controller, "q0")

@@ -1,0 +1,1 @@
+"""Migration: which requests are better off on another replica?"""
