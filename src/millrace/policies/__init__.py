@@ -7,7 +7,7 @@ names its source; `load`, the command line, the property tests and the docs find
 from __future__ import annotations
 
 import ast
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from inspect import getdoc
 from operator import attrgetter
@@ -83,7 +83,7 @@ def rebuild(family: Family, described: Described) -> Any:
         )
     try:
         return kind(**_converted(kind, described.settings))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"{family} policy {described.policy!r}: {error}") from None
 
 
@@ -124,9 +124,11 @@ def _fields(kind: Any) -> dict[str, Any]:
 def _converted(kind: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings as what the policy's annotations say, from what JSON or the command line had."""
     hints = get_type_hints(kind)
-    made = msgspec.convert(
-        settings, msgspec.defstruct("Settings", [(name, hints[name]) for name in settings])
-    )
+    needed = [
+        f.name for f in fields(kind) if f.init and f.default is MISSING and f.default_factory is MISSING
+    ]
+    wanted = [(name, hints[name]) for name in dict.fromkeys([*settings, *needed])]
+    made = msgspec.convert(settings, msgspec.defstruct("Settings", wanted))
     return {name: getattr(made, name) for name in settings}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ class Moves:
         self.told.append(fact)
 
 
-def moving(policy: Moves, *ready: str, routing: RoutingPolicy | None = None, **settings: int) -> Controller:
+def moving(policy: Moves, *ready: str, routing: RoutingPolicy | None = None, **settings: Any) -> Controller:
     """Return a controller that sends everything to the first of these replicas, unless told otherwise."""
     sends, limits = routing or Insists(ready[0]), ControlSettings(**settings)
     made = Controller(sends, load("queueing", "fcfs"), limits, migration=policy)
