@@ -15,6 +15,7 @@ from millrace.control.state import State
 from millrace.core.event import (
     Action,
     Arrived,
+    CacheChanged,
     Cancel,
     Cancelled,
     Event,
@@ -73,12 +74,14 @@ class Controller:
             Finished: self._finish,
             Failed: self._fail,
             Cancelled: self._cancel,
+            CacheChanged: self._follow,
             Ticked: self._tick,
         }
 
     def on(self, event: Event) -> list[Action]:
         """Note the event and return what is to be done now."""
         actions: list[Action] = []
+        self.state.prefixes.clock.now_s = event.now_s
         for note in self._learners:
             note(event)
         self._handlers[type(event)](event, actions)
@@ -183,6 +186,10 @@ class Controller:
     def _report(self, event: Reported, actions: list[Action]) -> None:
         self.state.report(event)
         self._placer.place_on(event.replica, event.now_s, actions)
+
+    def _follow(self, event: CacheChanged, actions: list[Action]) -> None:
+        """What is held waits for room, not for a cache: nobody is asked again."""
+        self.state.prefixes.follow(event)
 
     def _tick(self, event: Ticked, actions: list[Action]) -> None:
         """Time passed: whatever expired by now is looked at after every event."""

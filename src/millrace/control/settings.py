@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.control.budget import RetryBudget
+
+PrefixKnowledge = Literal["none", "sent", "events"]
 
 
 class ControlSettings(Struct, frozen=True, kw_only=True):
@@ -16,6 +19,10 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     together no more often than the `retry_budget` allows; unset, as in logs from before there was one, it
     allows everything. While no replica can take a request, it is held for at most `max_hold_s`, among at
     most `max_held` others of its model. Each replica's prefix index may take `prefix_index_bytes` of memory.
+
+    `prefix_knowledge` says from what it is known which prompt blocks a replica holds: from nothing, from what
+    was sent to it (unset as well), or from what its engine says of its cache. What was sent is believed to
+    be there for `prefix_ttl_s`; if that is unset, as long as there is memory, or for 2 s under `events`.
     """
 
     max_attempts: int = 3
@@ -23,6 +30,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     max_hold_s: float = 30.0
     prefix_index_bytes: int = 8 << 20
     retry_budget: RetryBudget | UnsetType = UNSET
+    prefix_knowledge: PrefixKnowledge | UnsetType = UNSET
+    prefix_ttl_s: float | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "max_held", "prefix_index_bytes"):
@@ -30,3 +39,5 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.max_hold_s < inf:
             raise ValueError(f"max_hold_s is {self.max_hold_s}; it must be a number of seconds from 0")
+        if self.prefix_ttl_s is not UNSET and not 0 < self.prefix_ttl_s < inf:
+            raise ValueError(f"prefix_ttl_s is {self.prefix_ttl_s}; it must be a number of seconds above 0")

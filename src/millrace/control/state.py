@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from millrace.control.drains import Drains
 from millrace.control.flight import Flight
-from millrace.control.prefixes import SentPrefixes
+from millrace.control.knowledge import Prefixes
 from millrace.control.settings import ControlSettings
 from millrace.core.event import Reported
 from millrace.core.fleet import FleetView, ReplicaView
@@ -32,10 +32,10 @@ class State:
         self.routed: dict[str, int] = {}
         self.arrivals = 0
         self.readiness_changed = False
+        self.prefixes = Prefixes(settings)
         self._served: set[str] = set()
         self._any_model = False
         self._view = FleetView(now_s=0.0, replicas=(), ready={}, flights=self.flights)
-        self._prefixes: dict[str, SentPrefixes] = {}
         self._drains = Drains(settings.max_hold_s)
 
     def view(self, now_s: float, model: str, avoid: frozenset[str] = NOBODY) -> FleetView:
@@ -138,7 +138,7 @@ class State:
         flight.attempts += 1
         queued_tokens = request.prompt_tokens
         if request.blocks:
-            queued_tokens -= self._prefixes[replica_id].remember(request)
+            queued_tokens -= self.prefixes[replica_id].remember(request)
         if request.adapter is not None:
             replica.adapters = _used(replica, request.adapter)
         flight.queued_tokens = queued_tokens
@@ -157,7 +157,7 @@ class State:
         prefiller, replica = self._part(flight), self._replica(flight)
         flight.queued_tokens = 0
         replica.waiting += 1
-        self._prefixes[replica.id].remember(flight.request)
+        self.prefixes[replica.id].remember(flight.request)
         return prefiller
 
     def shift(self, flight: Flight, replica_id: str, now_s: float) -> None:
@@ -187,7 +187,7 @@ class State:
         self.stay(flight)
         self._stop(flight)
         flight.replica = target
-        self._prefixes[target].remember(flight.request)
+        self.prefixes[target].remember(flight.request)
         self._run(flight)
         return source.id
 
@@ -239,7 +239,7 @@ class State:
 
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory each replica's prefix index takes."""
-        return {replica: prefixes.held_bytes for replica, prefixes in self._prefixes.items()}
+        return self.prefixes.held_bytes()
 
     def _forget_ready(self) -> None:
         self._view.forget_ready()
@@ -271,15 +271,14 @@ class State:
 
     def _empty(self, replica: ReplicaView) -> None:
         """Note that its process ended: neither its cache nor what it said of itself is true any more."""
-        self._prefixes[replica.id].forget()
+        self.prefixes[replica.id].forget()
         replica.report, replica.adapters = None, ()
 
     def _join(self, event: Reported) -> ReplicaView:
         if event.spec is None:
             raise ValueError(f"replica {event.replica!r} is new: its first Reported must carry a spec")
-        prefixes = SentPrefixes(self.settings.prefix_index_bytes)
-        replica = ReplicaView(id=event.replica, spec=event.spec, prefix=prefixes)
-        self.replicas[event.replica], self._prefixes[event.replica] = replica, prefixes
+        prefix = self.prefixes.join(event.replica)
+        self.replicas[event.replica] = replica = ReplicaView(id=event.replica, spec=event.spec, prefix=prefix)
         self._view.replicas = tuple(self.replicas.values())
         return replica
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import accumulate
 
 
 def chain_tokens(
@@ -31,3 +32,35 @@ def chain_bytes(text: bytes, block_bytes: int, *, limit: int = 64) -> tuple[int,
         parent = blake2b(text[start : start + block_bytes], digest_size=8, key=parent).digest()
         hashes.append(int.from_bytes(parent, "big") >> 1)
     return tuple(hashes)
+
+
+def contents_of(tokens: Sequence[int], block_tokens: int, *, salt: bytes = b"") -> list[int]:
+    """Hash every full block of `tokens` by itself, into 63-bit numbers that `link` chains.
+
+    Hashing in two steps lets one tell what is in a block without knowing what is in front of it. A `salt`
+    of up to 64 bytes sets blocks apart that hold more than their tokens.
+    """
+    hashes = []
+    for start in range(0, len(tokens) - block_tokens + 1, block_tokens):
+        block = array("q", tokens[start : start + block_tokens]).tobytes()
+        hashes.append(_number(blake2b(block, digest_size=8, key=salt)))
+    return hashes
+
+
+def link(parent: int, content: int) -> int:
+    """Return the chained hash of a block: of what is in it, and of the chain that ends in front of it."""
+    return _number(blake2b(b"%d %d" % (parent, content), digest_size=8))
+
+
+def chain_contents(contents: Iterable[int], root: int = 0) -> tuple[int, ...]:
+    """Chain the hashes of blocks; `root` stands for what comes before the first one."""
+    return tuple(accumulate(contents, link, initial=root))[1:]
+
+
+def root_of(adapter: str) -> int:
+    """Return where the chains of an adapter's prompts begin: their blocks are no other adapter's."""
+    return _number(blake2b(adapter.encode(), digest_size=8)) if adapter else 0
+
+
+def _number(digest: blake2b) -> int:
+    return int.from_bytes(digest.digest(), "big") >> 1

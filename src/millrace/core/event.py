@@ -80,13 +80,50 @@ class Cancelled(Struct, frozen=True, tag=True):
     request_id: str
 
 
+class BlocksStored(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Blocks entered a prefix cache, each behind the one before it, and the first behind `parent`.
+
+    `keys` are the engine's own names for them. `contents` tell what is in each by itself, as hashes
+    (`blocks.contents_of`): a log shows nobody's words. Without a parent they begin prompts of what `root`
+    stands for.
+    """
+
+    keys: tuple[int, ...]
+    contents: tuple[int, ...]
+    parent: int | None = None
+    root: int = 0
+
+
+class BlocksRemoved(Struct, frozen=True, tag=True):
+    """Blocks left a prefix cache."""
+
+    keys: tuple[int, ...]
+
+
+class CacheCleared(Struct, frozen=True, tag=True):
+    """A prefix cache is empty, or what was known of it is worth nothing any more."""
+
+
+CacheChange = BlocksStored | BlocksRemoved | CacheCleared
+
+
+class CacheChanged(Struct, frozen=True, tag=True):
+    """An engine said what happened to its prefix cache, in order."""
+
+    now_s: float
+    replica: str
+    changes: tuple[CacheChange, ...]
+
+
 class Ticked(Struct, frozen=True, tag=True):
     """Time passed: deadlines and maximum waits are looked at."""
 
     now_s: float
 
 
-Event = Arrived | Reported | Prefilled | Started | Moved | Finished | Failed | Cancelled | Ticked
+Event = (
+    Arrived | Reported | Prefilled | Started | Moved | Finished | Failed | Cancelled | CacheChanged | Ticked
+)
 
 
 class Dispatch(Struct, frozen=True, tag=True):

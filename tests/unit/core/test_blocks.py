@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.core.blocks import chain_bytes, chain_tokens
+from millrace.core.blocks import chain_bytes, chain_contents, chain_tokens, contents_of, root_of
 
 tokens = st.lists(st.integers(0, 2), max_size=14)
 
@@ -57,3 +57,26 @@ def test_hashes_of_text_stop_at_the_limit_and_fit_a_signed_64_bit_number() -> No
     assert len(hashes) == 5
     assert hashes == chain_bytes(b"a" * 50, 10)
     assert all(0 <= found < 1 << 63 for found in hashes)
+
+
+@given(one=tokens, other=tokens, block_tokens=st.integers(1, 4))
+def test_two_chains_made_in_two_steps_are_equal_exactly_as_far_as_their_blocks(
+    one: list[int], other: list[int], block_tokens: int
+) -> None:
+    first, second = (contents_of(tokens, block_tokens) for tokens in (one, other))
+    assert len(first) == len(one) // block_tokens
+    shared = _shared(list(chain_contents(first)), list(chain_contents(second)))
+    assert shared == _shared(one, other) // block_tokens
+
+
+def test_what_is_in_a_block_does_not_depend_on_what_is_in_front_of_it() -> None:
+    assert contents_of([1, 2, 3, 4], 2)[1:] == contents_of([9, 9, 3, 4], 2)[1:] == contents_of([3, 4], 2)
+
+
+def test_a_salt_sets_blocks_apart() -> None:
+    assert contents_of([1, 2], 2) != contents_of([1, 2], 2, salt=b"tenant")
+
+
+def test_every_adapter_has_chains_of_its_own() -> None:
+    assert root_of("") == 0
+    assert len({chain_contents((1,), root_of(name)) for name in ("", "poet", "lawyer")}) == 3
