@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from struct import Struct
+from typing import Any
 
 _BETWEEN = "\x1f"
 _number = Struct(">Q").unpack
@@ -20,6 +21,15 @@ def draw(*names: object) -> int:
 def draw_below(limit: int, *names: object) -> int:
     """Return the integer in [0, limit) that belongs to these names."""
     return draw(*names) % limit
+
+
+def draw_least(ranks: Sequence[Any], *names: object) -> int:
+    """Return where the least of the ranks is; of equal ones, the one that belongs to these names."""
+    least = min(ranks)
+    if ranks.count(least) == 1:
+        return ranks.index(least)
+    tied = [place for place, rank in enumerate(ranks) if rank == least]
+    return tied[draw_below(len(tied), *names)]
 
 
 def draw_each(first: object, names: Iterable[str], last: object) -> list[int]:

@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.core.draw import draw, draw_below, draw_each
+from millrace.core.draw import draw, draw_below, draw_each, draw_least
 
 
 def test_the_same_names_draw_the_same_number_in_every_version() -> None:
@@ -48,3 +48,9 @@ def test_a_draw_below_one_is_zero() -> None:
 )
 def test_drawing_for_each_name_is_drawing_many_times(first: object, names: list[str], last: int) -> None:
     assert draw_each(first, names, last) == [draw(first, name, last) for name in names]
+
+
+def test_the_least_is_found_and_of_equals_every_one_is_drawn() -> None:
+    assert draw_least([3, 1, 2], "q") == 1
+    assert {draw_least([1, 0, 0, 2, 0], n) for n in range(40)} == {1, 2, 4}
+    assert draw_least([(0, 1), (0, 1)], "q", 7) == draw_below(2, "q", 7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from millrace.core.fleet import FleetView, Hold, Route
+from millrace.core.replica import Limits, Report
 from millrace.policies.routing.two_choices import Policy
 from millrace.testing import fakes
 
@@ -39,6 +40,18 @@ def test_the_same_seed_draws_the_same_replicas_and_another_seed_others() -> None
 
 def test_a_single_replica_needs_no_draw() -> None:
     assert set(_chosen(fakes.fleet(fakes.replica("only", waiting=9)))) == {"only"}
+
+
+def test_kv_usage_decides_if_it_is_known_of_both_and_requests_if_not() -> None:
+    idle = fakes.replica("idle", running=1, limits=Limits(), report=Report(now_s=0.0, kv_free_tokens=100))
+    busy = fakes.replica("busy", running=9, limits=Limits(), report=Report(now_s=0.0, kv_free_tokens=200))
+    request, fleet = fakes.request(), fakes.fleet(idle, busy)
+    assert Policy(by_kv_usage=True).route(request, fleet) == Route("busy")
+    assert Policy().route(request, fleet) == Route("idle")
+    for silent in (idle, busy):
+        spoke, silent.report = silent.report, None
+        assert Policy(by_kv_usage=True).route(request, fleet) == Route("idle")
+        silent.report = spoke
 
 
 def test_it_holds_when_nobody_is_ready() -> None:
