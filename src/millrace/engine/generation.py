@@ -28,13 +28,17 @@ AT_LENGTH = Ending()
 
 
 class Delta(Struct, frozen=True):
-    """What a sequence gained: text that can be shown, and the log probabilities that were asked for."""
+    """What a sequence gained: text that can be shown, tokens, and the log probabilities asked for.
+
+    Text may lag behind the tokens: half a character, or what may begin a stop string, is held back.
+    """
 
     text: str
     logprobs: list[Logprob]
+    tokens: list[int] = []
 
     def __add__(self, later: Delta) -> Delta:
-        return Delta(self.text + later.text, self.logprobs + later.logprobs)
+        return Delta(self.text + later.text, self.logprobs + later.logprobs, self.tokens + later.tokens)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +55,7 @@ class Generation:
     stops: StopStrings
     _text: list[str] = field(default_factory=list)
     _logprobs: list[Logprob] = field(default_factory=list)
+    _taken: int = 0
 
     @property
     def id(self) -> str:
@@ -74,13 +79,25 @@ class Generation:
             return True
         return self._show(self.detokenizer.push(token))
 
+    def resume(self, tokens: Tokens[int]) -> None:
+        """Take the answer's first tokens, which came from elsewhere and were shown there.
+
+        All that depends on them (text, stop strings, penalties, the luck of the next draw) is as if they had
+        been generated here. ValueError if they are a whole answer.
+        """
+        if any(self.accept(token) for token in tokens) or len(tokens) >= self.sequence.max_tokens:
+            raise ValueError("token_ids end the answer, so there is nothing to add to it")
+        self.sequence.sampled = len(tokens)
+        self.take()
+
     def take(self, *, final: bool = False) -> Delta:
         """Hand over what was gained since the last call; `final` also gives up what was held back."""
         if final and self.stops.hit is None:
             self._show(self.detokenizer.flush())
             self._text.append(self.stops.flush())
-        delta = Delta("".join(self._text), self._logprobs)
-        self._text, self._logprobs = [], []
+        known = len(self.tokens)
+        delta = Delta("".join(self._text), self._logprobs, self.tokens[self._taken : known])
+        self._text, self._logprobs, self._taken = [], [], known
         return delta
 
     def _show(self, text: str) -> bool:
@@ -120,4 +137,5 @@ def generation(
         block_tokens=block_tokens,
         adjustment=adjustment(sampling, prompt, ending.tokens),
         stops=StopStrings(ending.strings, include=ending.include_string),
+        _taken=len(prompt),
     )

@@ -32,6 +32,7 @@ class _Active:
     index: int
     arrived_s: float
     latest_s: float
+    begun: bool = False
 
 
 class EngineLoop:
@@ -152,11 +153,11 @@ class EngineLoop:
             self._retired.append(done)
 
     def _measure(self, one: _Active, now: float) -> None:
-        if one.generation.sequence.generated == 1:
+        if not one.begun:
             self._metrics.first_token(one.generation.sequence, now - one.arrived_s)
         else:
             self._metrics.next_token(now - one.latest_s)
-        one.latest_s = now
+        one.begun, one.latest_s = True, now
 
 
 def is_fatal(error: Exception) -> bool:

@@ -27,6 +27,13 @@ class ResponseFormat(Struct, kw_only=True):
     type: str = "text"
 
 
+class Resume(Struct, kw_only=True):
+    """An answer that broke off elsewhere: the tokens of its prompt, and those that its client has."""
+
+    prompt_token_ids: list[int]
+    token_ids: list[int]
+
+
 class ConstraintFields(Struct, kw_only=True):
     """What changes an answer in ways that this engine cannot: listed so that it is refused, not ignored."""
 
@@ -69,6 +76,8 @@ class SamplingFields(ConstraintFields, kw_only=True):
     ignore_eos: bool = False
     skip_special_tokens: bool = True
     response_format: ResponseFormat | None = None
+    return_token_ids: bool | None = None
+    resume: Resume | None = None
 
     @property
     def choices(self) -> int:

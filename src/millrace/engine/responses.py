@@ -26,6 +26,20 @@ class Envelope(Struct, frozen=True):
         return {**fixed, "choices": choices, **more}
 
 
+class Told(Struct, frozen=True, kw_only=True):
+    """What clients are told of tokens (`return_token_ids`, as in vLLM), and were told before.
+
+    `prompts` are those of each choice. The first tokens of a `resumed` answer, and its prompt's, are known.
+    """
+
+    prompts: Sequence[list[int]] = ()
+    ids: bool = False
+    resumed: Sequence[int] | None = None
+
+
+NO_IDS = Told()
+
+
 class Format(Protocol):
     """How one endpoint writes its answers."""
 
@@ -55,19 +69,22 @@ def usage(generations: Sequence[Generation], choices: int) -> dict[str, Any]:
 class ChatFormat:
     """`/v1/chat/completions`."""
 
-    def __init__(self, envelope: Envelope, tokenizer: TextTokenizer, *, logprobs: bool) -> None:
-        self._envelope, self._tokenizer, self._logprobs = envelope, tokenizer, logprobs
-        self._begun: set[int] = set()
+    def __init__(
+        self, envelope: Envelope, tokenizer: TextTokenizer, *, logprobs: bool, told: Told = NO_IDS
+    ) -> None:
+        self._envelope, self._tokenizer, self._logprobs, self._told = envelope, tokenizer, logprobs, told
+        self._begun: set[int] = set() if told.resumed is None else {0}
 
     def chunk(self, part: Part) -> list[dict[str, Any]]:
         """A choice begins with its role."""
         events = []
         if part.index not in self._begun:
             self._begun.add(part.index)
-            events.append(self._event(part, {"role": "assistant", "content": ""}))
-        if part.delta.text or part.finish or part.delta.logprobs:
+            events.append(self._event(part, {"role": "assistant", "content": ""}) | self._prompt(part))
+        if part.delta.text or part.finish or part.delta.logprobs or self._told.ids:
             delta = {"content": part.delta.text} if part.delta.text else {}
-            events.append(self._event(part, delta, **self._told(part), finish_reason=part.finish))
+            more = self._logprobs_of(part) | {"finish_reason": part.finish} | _token_ids(part, self._told)
+            events.append(self._event(part, delta, **more))
         return events
 
     def whole(self, parts: Sequence[Part]) -> dict[str, Any]:
@@ -75,9 +92,10 @@ class ChatFormat:
         choices = []
         for part in parts:
             message = {"role": "assistant", "content": part.delta.text}
-            told = {"message": message, "logprobs": None, **self._told(part), "finish_reason": part.finish}
+            why = {"finish_reason": part.finish, **_token_ids(part, self._told)}
+            told = {"message": message, "logprobs": None, **self._logprobs_of(part), **why}
             choices.append({"index": part.index, **told})
-        return self._envelope.around("chat.completion", choices)
+        return self._envelope.around("chat.completion", choices, **self._prompt(parts[0]))
 
     def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
         """A chunk without choices."""
@@ -87,7 +105,10 @@ class ChatFormat:
         choice = {"index": part.index, "delta": delta, "logprobs": None, "finish_reason": None, **more}
         return self._envelope.around("chat.completion.chunk", [choice])
 
-    def _told(self, part: Part) -> dict[str, Any]:
+    def _prompt(self, part: Part) -> dict[str, Any]:
+        return {"prompt_token_ids": self._told.prompts[part.index]} if self._told.ids else {}
+
+    def _logprobs_of(self, part: Part) -> dict[str, Any]:
         if not self._logprobs:
             return {}
         return {"logprobs": {"content": [self._logprob(one) for one in part.delta.logprobs]}}
@@ -105,16 +126,23 @@ class CompletionFormat:
     """`/v1/completions`; `echo` is the prompt to repeat in front of each choice, if any."""
 
     def __init__(
-        self, envelope: Envelope, tokenizer: TextTokenizer, *, logprobs: bool, echo: Sequence[str] = ()
+        self,
+        envelope: Envelope,
+        tokenizer: TextTokenizer,
+        *,
+        logprobs: bool,
+        echo: Sequence[str] = (),
+        told: Told = NO_IDS,
     ) -> None:
-        self._envelope, self._tokenizer, self._logprobs = envelope, tokenizer, logprobs
+        self._envelope, self._tokenizer, self._logprobs, self._told = envelope, tokenizer, logprobs, told
         self._echo = dict(enumerate(echo))
-        self._offsets: dict[int, int] = {}
+        self._begun: set[int] = set() if told.resumed is None else {0}
+        self._offsets = {0: sum(len(self._text(token)) for token in told.resumed or ())}
 
     def chunk(self, part: Part) -> list[dict[str, Any]]:
         """One event, unless there is nothing to tell."""
         choice = self._choice(part)
-        told = choice["text"] or part.finish or part.delta.logprobs
+        told = choice["text"] or part.finish or part.delta.logprobs or self._told.ids
         return [self._envelope.around("text_completion", [choice])] if told else []
 
     def whole(self, parts: Sequence[Part]) -> dict[str, Any]:
@@ -127,10 +155,18 @@ class CompletionFormat:
 
     def _choice(self, part: Part) -> dict[str, Any]:
         text = self._echo.pop(part.index, "") + part.delta.text
-        logprobs = self._told(part) if self._logprobs else None
-        return {"index": part.index, "text": text, "logprobs": logprobs, "finish_reason": part.finish}
+        logprobs = self._logprobs_of(part) if self._logprobs else None
+        choice = {"index": part.index, "text": text, "logprobs": logprobs, "finish_reason": part.finish}
+        return choice | self._prompt(part) | _token_ids(part, self._told)
 
-    def _told(self, part: Part) -> dict[str, Any]:
+    def _prompt(self, part: Part) -> dict[str, Any]:
+        """A choice's first event says what its prompt was."""
+        if not self._told.ids or part.index in self._begun:
+            return {}
+        self._begun.add(part.index)
+        return {"prompt_token_ids": self._told.prompts[part.index]}
+
+    def _logprobs_of(self, part: Part) -> dict[str, Any]:
         tokens = [self._text(one.token) for one in part.delta.logprobs]
         offset, offsets = self._offsets.get(part.index, 0), []
         for token in tokens:
@@ -151,3 +187,7 @@ class CompletionFormat:
 
     def _text(self, token: int) -> str:
         return self._tokenizer.token_bytes(token).decode(errors="replace")
+
+
+def _token_ids(part: Part, told: Told) -> dict[str, Any]:
+    return {"token_ids": part.delta.tokens} if told.ids else {}

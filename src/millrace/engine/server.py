@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TypeVar
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from millrace.engine.prompts import Prompt, separate
 from millrace.engine.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, parse
 from millrace.engine.replies import Reply, StreamedReply, json_response
 from millrace.engine.request_id import RequestIds
-from millrace.engine.responses import ChatFormat, CompletionFormat, Envelope, Format
+from millrace.engine.responses import ChatFormat, CompletionFormat, Envelope, Format, Told
 from millrace.engine.service import Service
 from millrace.engine.wishes import check
 
@@ -60,10 +61,16 @@ class Api:
         check(body)
         envelope = self._envelope("cmpl", body.model)
         self._service.check_size(len(separate(body.prompt)), body.choices)
-        prompts = await self._service.prompts.of_completion(body.prompt, special=body.add_special_tokens)
+        given = body.resume.prompt_token_ids if body.resume else body.prompt
+        prompts = await self._service.prompts.of_completion(given, special=body.add_special_tokens)
         echo = [self._text(prompt) for prompt in prompts for _ in range(body.choices)] if body.echo else []
-        shown = body.logprobs is not None
-        shape = CompletionFormat(envelope, self._service.tokenizer, logprobs=shown, echo=echo)
+        shape = CompletionFormat(
+            envelope,
+            self._service.tokenizer,
+            logprobs=body.logprobs is not None,
+            echo=[] if body.resume else echo,
+            told=_told(body, prompts),
+        )
         return self._reply(await self._service.complete(body, prompts, envelope.id), shape, body)
 
     async def chat_completions(self, request: Request) -> Reply:
@@ -73,10 +80,14 @@ class Api:
         envelope = self._envelope("chatcmpl", body.model)
         self._service.check_size(1, body.choices)
         values = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
-        prompt = await self._service.prompts.of_chat(
-            body.messages, {**values, "tools": body.tools}, special=body.add_special_tokens
-        )
-        shape = ChatFormat(envelope, self._service.tokenizer, logprobs=bool(body.logprobs))
+        if body.resume:
+            (prompt,) = await self._service.prompts.of_completion(body.resume.prompt_token_ids, special=False)
+        else:
+            prompt = await self._service.prompts.of_chat(
+                body.messages, {**values, "tools": body.tools}, special=body.add_special_tokens
+            )
+        told = _told(body, [prompt])
+        shape = ChatFormat(envelope, self._service.tokenizer, logprobs=bool(body.logprobs), told=told)
         return self._reply(await self._service.chat(body, prompt, envelope.id), shape, body)
 
     async def models(self, request: Request) -> Response:
@@ -149,7 +160,15 @@ class Api:
 
     def _card(self, name: str) -> dict[str, object]:
         fixed = {"object": "model", "created": self._created, "owned_by": "millrace"}
-        return {"id": name, **fixed, "max_model_len": self._service.context_tokens}
+        return {"id": name, **fixed, "resume": True, "max_model_len": self._service.context_tokens}
+
+
+def _told(body: CompletionBody | ChatBody, prompts: Sequence[Prompt]) -> Told:
+    return Told(
+        prompts=[prompt.tokens for prompt in prompts for _ in range(body.choices)],
+        ids=body.return_token_ids is True,
+        resumed=None if body.resume is None else body.resume.token_ids,
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:

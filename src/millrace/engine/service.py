@@ -111,7 +111,17 @@ class Service(Struct, frozen=True, kw_only=True):
                         ending=ending,
                     )
                 )
+        if body.resume:
+            self._resume(generations[0], body.resume.token_ids)
         return Answer(generations)
+
+    def _resume(self, begun: Generation, tokens: list[int]) -> None:
+        if wrong := [token for token in tokens if not 0 <= token < self.vocab]:
+            raise ApiError(f"resume: token {wrong[0]} is not below {self.vocab}", param="resume")
+        try:
+            begun.resume(tokens)
+        except ValueError as error:
+            raise ApiError(f"resume: {error}", param="resume") from error
 
     def _length(self, prompt: Prompt, asked: int | None, default: int, *, param: str) -> int:
         """Tokens the answer may have: what was asked for, or the default as far as there is room."""

@@ -86,6 +86,8 @@ def _refused(body: CompletionBody | ChatBody) -> dict[str, str]:
     wishes = {name: wish for name, wish in UNSERVED.items() if _asked(getattr(body, name, None))}
     if body.best_of is not None and body.best_of != body.choices:
         wishes["best_of"] = "only best_of equal to n is served"
+    if body.resume and body.choices > 1:
+        wishes["resume"] = "only a single answer can go on; leave n out"
     if body.response_format and body.response_format.type != "text":
         wishes["response_format"] = "only {'type': 'text'} is served"
     return wishes | (_refused_chat(body) if isinstance(body, ChatBody) else _refused_completion(body))

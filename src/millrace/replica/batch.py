@@ -198,6 +198,7 @@ class Batch:
         self.queued_tokens -= sequence.prompt_tokens + sequence.sampled
 
     def _count_hits(self, sequence: Sequence) -> None:
-        sequence.cached_tokens = sequence.base
+        # Of an answer that goes on here, what was generated elsewhere may be in the cache too.
+        sequence.cached_tokens = min(sequence.base, sequence.prompt_tokens)
         self.cache_query_tokens += sequence.prompt_tokens
         self.cache_hit_tokens += sequence.cached_tokens

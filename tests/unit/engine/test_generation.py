@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from millrace.core.blocks import chain_tokens
-from millrace.engine.generation import Ending, Generation, generation
+from millrace.engine.generation import Delta, Ending, Generation, generation
 from millrace.engine.sampling import Logprob, Sampling
 from millrace.engine.tokenizer import TextTokenizer
 from tests.unit.engine.texts import END, byte_level
@@ -81,3 +83,19 @@ def test_blocks_are_named_after_all_tokens_in_front_of_them() -> None:
     one = started()
     feed(one, " race turns the wheel, and the wheel turns the stone.")
     assert one.sequence.blocks == chain_tokens(one.tokens, 4)
+
+
+def test_one_that_goes_on_has_lost_nothing_that_was_held_back() -> None:
+    one = started(ending=Ending(strings=("wheel",)))
+    one.resume(TOKENIZER.encode(" the whe", special=False))
+    assert one.take() == Delta("", [], [])
+    (more,) = TOKENIZER.encode("n", special=False)
+    assert not one.accept(more)
+    assert one.take() == Delta("when", [], [more])
+
+
+def test_a_whole_answer_cannot_go_on() -> None:
+    with pytest.raises(ValueError, match="end the answer"):
+        started(ending=Ending(strings=("wheel",))).resume(TOKENIZER.encode("a wheel", special=False))
+    with pytest.raises(ValueError, match="end the answer"):
+        started().resume(TOKENIZER.encode("x", special=False) * 50)
