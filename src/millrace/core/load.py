@@ -10,36 +10,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from millrace.core.fleet import ReplicaView
-from millrace.core.replica import Limits, ReplicaSpec, Report
+from millrace.core.replica import Limits
 
 STALE_AFTER_S = 10.0
 ENGINE_DEFAULTS = Limits()
 
 
-def reported(replica: ReplicaView, now_s: float) -> Report | None:
-    """Return what the engine said of itself in the last seconds, None if it said nothing."""
-    report = replica.report
-    return None if report is None or report.now_s < now_s - STALE_AFTER_S else report
-
-
 def waiting_requests(replicas: Sequence[ReplicaView], now_s: float) -> list[int]:
     """Return how many requests have no first token yet, by replica."""
-    said = [report.waiting if (report := reported(r, now_s)) else None for r in replicas]
+    oldest_s = now_s - STALE_AFTER_S
+    said = [
+        report.waiting if (report := r.report) is not None and report.now_s >= oldest_s else None
+        for r in replicas
+    ]
     return cautious([r.waiting for r in replicas], said)
 
 
 def running_requests(replicas: Sequence[ReplicaView], now_s: float) -> list[int]:
     """Return how many requests have a first token and no last one yet, by replica."""
-    said = [report.running if (report := reported(r, now_s)) else None for r in replicas]
+    oldest_s = now_s - STALE_AFTER_S
+    said = [
+        report.running if (report := r.report) is not None and report.now_s >= oldest_s else None
+        for r in replicas
+    ]
     return cautious([r.running for r in replicas], said)
 
 
 def cautious(booked: Sequence[int], said: Sequence[int | None]) -> list[int]:
     """Return the larger of what is on the books and what was said; who said nothing is as bad as any."""
-    beside = [what - mine for what, mine in zip(said, booked, strict=True) if what is not None]
-    worst = max(0, max(beside, default=0))
+    worst = 0
+    for mine, what in zip(booked, said, strict=True):
+        if what is not None and what - mine > worst:
+            worst = what - mine
     return [
-        mine + worst if what is None else max(mine, what) for what, mine in zip(said, booked, strict=True)
+        mine + worst if what is None else what if what > mine else mine
+        for mine, what in zip(booked, said, strict=True)
     ]
 
 
@@ -48,57 +53,50 @@ def kv_usages(replicas: Sequence[ReplicaView], now_s: float) -> list[float]:
 
     Prompts that are queued or on the way count in full: the reports do not know of them yet.
     """
-    memory = kv_memory(replicas, now_s)
+    held, sizes = kv_memory(replicas, now_s)
     return [
-        (held + r.queued_tokens + r.coming_tokens) / capacity
-        for r, (held, capacity) in zip(replicas, memory, strict=True)
+        (tokens + r.queued_tokens + r.coming_tokens) / size
+        for r, tokens, size in zip(replicas, held, sizes, strict=True)
     ]
 
 
 def kv_usage(replica: ReplicaView, now_s: float) -> float | None:
     """Return the share of one replica's KV cache as `kv_usages` does, None if it is unknown."""
-    return kv_usages([replica], now_s)[0] if _kv_free_tokens(replica, now_s) is not None else None
+    report = replica.report
+    if report is None or report.now_s < now_s - STALE_AFTER_S:
+        return None
+    known = replica.spec.limits is not None and report.kv_free_tokens is not None
+    return kv_usages([replica], now_s)[0] if known else None
 
 
-def kv_memory(replicas: Sequence[ReplicaView], now_s: float) -> list[tuple[float, int]]:
-    """Return the tokens that the KV cache holds, and those it can hold, by replica; queued ones are not held.
+def kv_memory(replicas: Sequence[ReplicaView], now_s: float) -> tuple[list[float], list[int]]:
+    """Return the tokens that each KV cache holds, queued ones apart, and those that each can hold.
 
     A cache of unknown size is taken to be as small as the smallest known one, or of the usual size.
     """
-    assumed = 0
-    memory: list[tuple[float, int]] = []
-    unknown, worst = [], 0.0
-    spec: ReplicaSpec | None = None
-    capacity = 0
-    for place, replica in enumerate(replicas):
-        if replica.spec is not spec:
-            spec = replica.spec
-            capacity = _capacity(spec.limits) or (assumed := assumed or _smallest(replicas))
-        booked, free = replica.context_tokens, _kv_free_tokens(replica, now_s)
-        if free is None:
-            unknown.append(place)
-        elif (beside := capacity - free - booked) > 0:
-            worst = max(worst, beside / capacity)
-            booked += beside
-        memory.append((booked, capacity))
+    oldest_s = now_s - STALE_AFTER_S
+    held: list[float] = []
+    sizes: list[int] = []
+    unknown, worst, smallest = [], 0.0, 0
+    for replica in replicas:
+        limits, report, tokens = replica.spec.limits, replica.report, replica.context_tokens
+        if limits is None:
+            size = smallest = smallest or _smallest(replicas)
+        else:
+            size = limits.kv_blocks * limits.block_tokens
+        free = None if limits is None or report is None else report.kv_free_tokens
+        if free is None or report is None or report.now_s < oldest_s:
+            unknown.append(len(held))
+        elif (beside := size - free - tokens) > 0:
+            worst = max(worst, beside / size)
+            tokens += beside
+        held.append(tokens)
+        sizes.append(size)
     for place in unknown if worst else ():
-        held, capacity = memory[place]
-        memory[place] = held + worst * capacity, capacity
-    return memory
-
-
-def _kv_free_tokens(replica: ReplicaView, now_s: float) -> int | None:
-    """Free tokens of a cache of known size, if they were reported in the last seconds."""
-    report = replica.report
-    if report is None or report.now_s < now_s - STALE_AFTER_S or replica.spec.limits is None:
-        return None
-    return report.kv_free_tokens
-
-
-def _capacity(limits: Limits | None) -> int:
-    return limits.kv_blocks * limits.block_tokens if limits else 0
+        held[place] += worst * sizes[place]
+    return held, sizes
 
 
 def _smallest(replicas: Iterable[ReplicaView]) -> int:
-    known = (capacity for r in replicas if (capacity := _capacity(r.spec.limits)))
-    return min(known, default=_capacity(ENGINE_DEFAULTS))
+    known = [limits for r in replicas if (limits := r.spec.limits)] or [ENGINE_DEFAULTS]
+    return min(limits.kv_blocks * limits.block_tokens for limits in known)

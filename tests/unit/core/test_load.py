@@ -41,7 +41,7 @@ def test_counts_come_from_reports_of_the_last_seconds() -> None:
 def test_memory_is_what_was_reported_or_what_is_known_to_be_there() -> None:
     reported = fakes.replica("a", limits=SMALL, report=Report(now_s=0.0, kv_free_tokens=300))
     older = fakes.replica("b", limits=SMALL, context_tokens=800, report=Report(now_s=0.0, kv_free_tokens=300))
-    assert kv_memory([reported, older], 1.0) == [(700, 1000), (800, 1000)]
+    assert kv_memory([reported, older], 1.0) == ([700, 800], [1000, 1000])
 
 
 def test_queued_prompts_count_as_usage_in_full() -> None:
@@ -74,8 +74,8 @@ def test_a_cache_of_unknown_size_is_as_small_as_the_smallest_known_or_usual() ->
     unknown = fakes.replica("a", context_tokens=100, report=Report(now_s=0.0, kv_free_tokens=5))
     known = fakes.replica("b", limits=SMALL)
     larger = fakes.replica("c", limits=Limits(kv_blocks=1000))
-    assert kv_memory([unknown, larger, known], 0.0)[0] == (100, 1000)
-    assert kv_memory([unknown], 0.0) == [(100, 65536)]
+    assert kv_memory([unknown, larger, known], 0.0) == ([100, 0, 0], [1000, 16000, 1000])
+    assert kv_memory([unknown], 0.0) == ([100], [65536])
     assert kv_usage(unknown, 0.0) is None
 
 
