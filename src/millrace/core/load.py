@@ -88,8 +88,9 @@ def kv_memory(replicas: Sequence[ReplicaView], now_s: float) -> tuple[list[float
         if free is None or report is None or report.now_s < oldest_s:
             unknown.append(len(held))
         elif (beside := size - free - tokens) > 0:
-            worst = max(worst, beside / size)
             tokens += beside
+            if beside > worst * size:
+                worst = beside / size
         held.append(tokens)
         sizes.append(size)
     for place in unknown if worst else ():

@@ -1,0 +1,224 @@
+"""Score every replica in several ways from 0 to 1, and take the highest weighted sum; ties are drawn.
+
+By default: queue (2), KV cache (2) and cached prefix (3). The other scorers of the source have weight 0 until
+they are given one, and its filter on prefixes is off, as they are there.
+
+Deviations: queues and usage count what was sent since the report, and unknown ones are as bad as the worst
+known, where the source takes gauges as they were last read. A replica takes prompts of up to its context, not
+of ranges by label. An adapter about to be loaded is one that is there. Whether a request is the first of its
+prefix is told from the first block of the prompts sent so far.
+
+Source: llm-d EPP (llm-d-router ebab687), its default profile, scorers and `prefix-cache-affinity-filter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TypeVar
+
+from millrace.core.draw import draw_least
+from millrace.core.event import Event
+from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
+from millrace.core.load import kv_usages, running_requests, waiting_requests
+from millrace.core.request import Request
+
+LONG_PREFIX_TOKENS = 8192
+FULL_QUEUE = 128
+FULL_TOKENS = 4_194_304
+WIDE_TOKENS = 10_000
+FAR_TOKENS = 1000
+MOST_REMEMBERED = 65_536  # sessions, and prefixes
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Scores = list[float]
+
+WEIGHTS = (
+    "queue",
+    "kv_cache",
+    "prefix",
+    "running_requests",
+    "load_aware",
+    "token_load",
+    "active_request",
+    "lora_affinity",
+    "context_length_aware",
+    "session_affinity",
+    "no_hit_lru",
+)
+
+
+@dataclass(slots=True)
+class Policy:
+    """The first eleven settings are the scorers' weights.
+
+    `long_prefix` is how much of the prefix score is for its length (squared, up to 8192 tokens) instead of
+    for its share of the prompt. With `prefix_filter` only replicas that have `sticky_share` of the prompt are
+    considered, unless the soonest of them is predicted to take over `sticky_gain_s` longer to a first token
+    than the soonest other one, at `prefill_tokens_per_s` for all that is in flight there.
+    What it learns: where each session went last, and which replica had no new prefix for longest.
+    """
+
+    queue: float = 2.0
+    kv_cache: float = 2.0
+    prefix: float = 3.0
+    running_requests: float = 0.0
+    load_aware: float = 0.0
+    token_load: float = 0.0
+    active_request: float = 0.0
+    lora_affinity: float = 0.0
+    context_length_aware: float = 0.0
+    session_affinity: float = 0.0
+    no_hit_lru: float = 0.0
+    long_prefix: float = 0.0
+    prefix_filter: bool = False
+    sticky_share: float = 0.8
+    sticky_gain_s: float = 18.0
+    prefill_tokens_per_s: float = 15928.0
+    seed: int = 0
+    _sessions: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _begun: dict[int, None] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _cold: dict[str, None] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in (*WEIGHTS, "sticky_gain_s"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0")
+        for name in ("long_prefix", "sticky_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        if not 0 < self.prefill_tokens_per_s < inf:
+            raise ValueError(f"prefill_tokens_per_s is {self.prefill_tokens_per_s}; it must be positive")
+
+    def route(self, request: Request, fleet: FleetView) -> Decision:
+        able: Sequence[ReplicaView] = fleet.able(request)
+        if not able:
+            return Hold("no ready replica")
+        if self.prefix_filter and request.blocks:
+            able = self._kept(request, able)
+        costs = [-score for score in self.scores(request, able, fleet.now_s)]
+        return Route(able[draw_least(costs, request.id, self.seed)].id)
+
+    def scores(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> Scores:
+        """Return the weighted sum of each replica's scores."""
+        total = [0.0] * len(replicas)
+        for weight, scores in self._weighted(request, replicas, now_s):
+            total = [sum_ + weight * score for sum_, score in zip(total, scores, strict=True)]
+        return total
+
+    def _weighted(
+        self, request: Request, replicas: Sequence[ReplicaView], now_s: float
+    ) -> Iterator[tuple[float, Scores]]:
+        """Yield the weights that are not 0, each with the scores that it is for."""
+        if self.queue:
+            yield self.queue, _least_first(waiting_requests(replicas, now_s))
+        if self.kv_cache:
+            yield self.kv_cache, [1 - use if use < 1 else 0.0 for use in kv_usages(replicas, now_s)]
+        if self.prefix and request.blocks:
+            yield self.prefix, self._prefixes(request, replicas)
+        if self.running_requests:
+            yield self.running_requests, _least_first(running_requests(replicas, now_s))
+        if self.load_aware:
+            queues = waiting_requests(replicas, now_s)
+            yield self.load_aware, [max(0.0, 0.5 * (1 - queue / FULL_QUEUE)) for queue in queues]
+        if self.token_load:
+            yield self.token_load, [1 - min(1.0, _tokens(r) / FULL_TOKENS) for r in replicas]
+        if self.active_request:
+            yield self.active_request, _idle_first([r.in_flight for r in replicas])
+        if self.lora_affinity and request.adapter is not None:
+            yield self.lora_affinity, [_adapter_score(r, request.adapter) for r in replicas]
+        if self.context_length_aware:
+            yield self.context_length_aware, [_context_score(r, request.prompt_tokens) for r in replicas]
+        if self.session_affinity and request.session is not None:
+            home = self._sessions.get(request.session)
+            yield self.session_affinity, [float(r.id == home) for r in replicas]
+        if self.no_hit_lru:
+            yield self.no_hit_lru, self._coldest_first(request, replicas)
+
+    def _prefixes(self, request: Request, replicas: Sequence[ReplicaView]) -> Scores:
+        whole_tokens = len(request.blocks) * request.block_tokens
+        matched = [r.prefix.matched_tokens(request) for r in replicas]
+        if not (long := self.long_prefix):
+            return [tokens / whole_tokens for tokens in matched]
+        return [
+            long * min(1.0, tokens / LONG_PREFIX_TOKENS) ** 2 + (1 - long) * tokens / whole_tokens
+            for tokens in matched
+        ]
+
+    def _coldest_first(self, request: Request, replicas: Sequence[ReplicaView]) -> Scores:
+        """For a prompt that nobody has begun: the longer without one the better, never is best."""
+        if len(replicas) == 1 or any(r.prefix.matched_tokens(request) for r in replicas):
+            return [0.5] * len(replicas)
+        order = [r.id for r in replicas if r.id not in self._cold] + list(self._cold)
+        places = {name: place for place, name in enumerate(order)}
+        return [max(0.0, 1 - places[r.id] / (len(replicas) - 1)) for r in replicas]
+
+    def _kept(self, request: Request, able: Sequence[ReplicaView]) -> Sequence[ReplicaView]:
+        """Those with enough of the prompt, if there are any that are not too busy; else all."""
+        enough_tokens = self.sticky_share * len(request.blocks) * request.block_tokens
+        sticky = [r for r in able if r.prefix.matched_tokens(request) >= enough_tokens]
+        if not sticky or len(sticky) == len(able):
+            return able
+        others = min(_tokens(r) for r in able if r not in sticky)
+        gain_s = (min(_tokens(r) for r in sticky) - others) / self.prefill_tokens_per_s
+        return able if gain_s > self.sticky_gain_s else sticky
+
+    def note(self, fact: Event | Sent) -> None:
+        """Remember where sessions and new prefixes went, if a scorer asks for it."""
+        if not isinstance(fact, Sent):
+            return
+        request = fact.request
+        if self.session_affinity and request.session is not None:
+            _remember(self._sessions, request.session, fact.replica)
+        if self.no_hit_lru:
+            if not request.blocks or request.blocks[0] not in self._begun:
+                _remember(self._cold, fact.replica, None)
+            if request.blocks:
+                _remember(self._begun, request.blocks[0], None)
+
+
+def _least_first(counts: Sequence[int]) -> Scores:
+    """1 for the least, 0 for the most, in proportion between them; 1 for all if they are equal."""
+    most = max(counts)
+    span = most - min(counts)
+    return [(most - count) / span for count in counts] if span else [1.0] * len(counts)
+
+
+def _idle_first(counts: Sequence[int]) -> Scores:
+    most = max(counts)
+    return [(most - count) / most if count else 1.0 for count in counts]
+
+
+def _tokens(replica: ReplicaView) -> int:
+    return replica.queued_tokens + replica.context_tokens + replica.coming_tokens
+
+
+def _adapter_score(replica: ReplicaView, adapter: str) -> float:
+    """1 if the adapter is on the device, less if there is room for it, 0 if none or nothing is known."""
+    if adapter in replica.adapters:
+        return 1.0
+    limits = replica.spec.limits
+    free = limits is not None and (limits.adapters is None or len(replica.adapters) < limits.adapters)
+    return 0.8 if free else 0.0
+
+
+def _context_score(replica: ReplicaView, prompt_tokens: int) -> float:
+    """More than 0.3 if the prompt fits, and most if closely; less by how much it does not fit."""
+    limits = replica.spec.limits
+    if limits is None:
+        return 0.5
+    headroom_tokens = limits.context_tokens - prompt_tokens
+    if headroom_tokens < 0:
+        return 0.3 / (1 - headroom_tokens / FAR_TOKENS)
+    headroom = headroom_tokens / limits.context_tokens
+    return 0.3 + 0.7 * (0.7 / (1 + limits.context_tokens / WIDE_TOKENS) + 0.3 * headroom)
+
+
+def _remember(known: MutableMapping[Key, Value], key: Key, value: Value) -> None:
+    """Put the key last, and forget the first one of too many."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > MOST_REMEMBERED:
+        del known[next(iter(known))]
