@@ -208,6 +208,6 @@ class Controller:
             if not move.running:
                 left.append(move.source)
                 for note in self._learners:
-                    note(Sent(now_s, flight.request, move.replica, moved=True))
+                    note(Sent(now_s, flight.request, move.replica, True, flight.queued_tokens))
         for replica in left:
             self._placer.place_on(replica, now_s, actions)

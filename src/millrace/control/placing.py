@@ -124,7 +124,7 @@ class Placer:
             after = flight.resumed_tokens or UNSET
             actions.append(Dispatch(request.id, decision.replica, flight.attempts, model, before, after))
             for note in self._learners:
-                note(Sent(now_s, request, prefill_on or decision.replica))
+                note(Sent(now_s, request, prefill_on or decision.replica, queued_tokens=flight.queued_tokens))
         elif self.fall_back(flight):
             self.hold(flight, now_s, actions)
         else:

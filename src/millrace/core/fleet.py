@@ -164,12 +164,16 @@ class Shift(Struct, frozen=True):
 
 
 class Sent(Struct, frozen=True):
-    """A request was sent to a replica; `moved` if it was taken from another one for that."""
+    """A request was sent to a replica, to whose queue it adds `queued_tokens`: those not in its prefix cache.
+
+    It is `moved` if it was taken from another one for that.
+    """
 
     now_s: float
     request: Request
     replica: str
     moved: bool = False
+    queued_tokens: int = 0
 
 
 class Learning(Protocol):

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.core.catalogue import DEVICES, MODELS
-from millrace.core.cost import CostModel, Roofline, StepShape
+from millrace.core.cost import CostModel, Roofline
 from millrace.core.cost.pipelined import Pipelined, check_stages
 from millrace.core.cost.roofline import check_tensor_parallel
 from millrace.core.device import DeviceSpec
@@ -20,11 +20,8 @@ from millrace.core.model import ModelSpec
 from millrace.core.presets import preset
 from millrace.core.quantity import bytes_per_s, seconds
 from millrace.core.replica import Limits, ReplicaSpec, Role
+from millrace.core.speeds import attended_s, context_s, decode_step_s, prefill_tokens_per_s
 from millrace.core.suggest import unknown
-
-# What `decode_step_s` predicts: a step of a moderately loaded chat server.
-TYPICAL_SEQUENCES = 32
-TYPICAL_CONTEXT_TOKENS = 1024
 
 ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
 OPTIONS = (
@@ -119,8 +116,10 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
             pipeline_parallel=stages,
             expert_parallel=self.expert_parallel,
             limits=limits,
-            prefill_tokens_per_s=_prefill_tokens_per_s(cost, limits),
-            decode_step_s=_decode_step_s(cost, limits),
+            prefill_tokens_per_s=prefill_tokens_per_s(cost, limits),
+            decode_step_s=decode_step_s(cost, limits),
+            attended_s=attended_s(cost, limits),
+            context_s=context_s(cost, limits),
             adapter_load_s=self.adapter_load_s,
             role=self.role,
             price_per_h=None if price is None else price * self.devices,
@@ -278,16 +277,3 @@ def _dollars(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         raise ValueError(f"price is {text!r}; write dollars an hour for one device, like 2.5")
     return float(text)
-
-
-def _prefill_tokens_per_s(cost: CostModel, limits: Limits) -> float:
-    """Tokens a second of a prompt that fills whole steps by itself."""
-    tokens = limits.step_tokens
-    pairs = tokens * (tokens + 1) // 2
-    return tokens / cost.step_s(StepShape(prefills=1, prefill_tokens=tokens, prefill_attended_tokens=pairs))
-
-
-def _decode_step_s(cost: CostModel, limits: Limits) -> float:
-    """Seconds of a step of a moderately loaded server."""
-    n = min(TYPICAL_SEQUENCES, limits.sequences)
-    return cost.step_s(StepShape(decodes=n, decode_context_tokens=n * TYPICAL_CONTEXT_TOKENS, emits=n))

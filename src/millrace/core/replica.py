@@ -32,8 +32,9 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `models` are the names it answers to. It takes `tensor_parallel` times `pipeline_parallel` devices;
     `expert_parallel` is over how many of them, or of its peers' too, the experts of a layer are spread. The
     speeds are predictions made when the fleet was described (from a cost model or a calibration); policies
-    that need one and find None must be cautious. `adapter_load_s` is how long a step waits for an adapter
-    that is not on the device.
+    that need one and find None must be cautious. A step of a prompt takes `attended_s` longer for each pair
+    of a new token and one before it, and any step takes `context_s` longer for each cached token of the
+    requests that run. `adapter_load_s` is how long a step waits for an adapter that is not on the device.
     """
 
     models: tuple[str, ...]
@@ -47,6 +48,8 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decode_step_s: float | None = None
     price_per_h: float | None = None
     adapter_load_s: float | None = None
+    attended_s: float | None = None
+    context_s: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -185,10 +185,10 @@ def test_a_learning_policy_is_told_of_every_event_before_it_counts_and_of_what_i
     policy.told.clear()
     arrive(controller, "q", 1.0)
     request = controller.state.flights["q"].request
-    assert policy.told[-1] == Sent(1.0, request, "a")
+    assert policy.told[-1] == Sent(1.0, request, "a", queued_tokens=100)
     assert len(policy.told) == 2
     ask(controller, policy, Shift("q", "b"), now_s=2.0)
-    assert policy.told[2:] == [Ticked(2.0), Sent(2.0, request, "b", moved=True)]
+    assert policy.told[2:] == [Ticked(2.0), Sent(2.0, request, "b", moved=True, queued_tokens=100)]
 
 
 @pytest.mark.parametrize(

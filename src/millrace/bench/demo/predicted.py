@@ -18,6 +18,7 @@ from millrace.core.calibration import Scattered, Shared, Timed, fit_shared
 from millrace.core.cost import Linear, StepShape
 from millrace.core.outcome import Outcome
 from millrace.core.replica import Limits, ReplicaSpec
+from millrace.core.speeds import attended_s, context_s
 from millrace.policies import load
 from millrace.simulate import ServerSpec, Simulation, simulate
 from millrace.simulate.world import Surroundings
@@ -53,6 +54,8 @@ def replica_spec(cost: Linear, limits: Limits) -> ReplicaSpec:
         limits=limits,
         prefill_tokens_per_s=tokens / cost.step_s(full),
         decode_step_s=cost.step_s(one),
+        attended_s=attended_s(cost, limits),
+        context_s=context_s(cost, limits),
     )
 
 
