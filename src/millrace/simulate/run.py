@@ -20,14 +20,14 @@ from millrace.core.histogram import Histogram
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
-from millrace.simulate.bill import MeteredServer, bill
+from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
 from millrace.simulate.links import Carried
 from millrace.simulate.lockstep import Lockstep
-from millrace.simulate.server import Engine, Server, ServerSpec
+from millrace.simulate.server import Server, ServerSpec
 from millrace.simulate.sessions import Sessions
 from millrace.simulate.world import Surroundings, Watcher, World
 
@@ -107,17 +107,14 @@ def simulate(
     )
 
 
-def _world(engines: Sequence[Engine], transfers: Carried | None) -> Callable[..., World]:
+def _world(engines: Sequence[Server | Lockstep], transfers: Carried | None) -> Callable[..., World]:
     """Return what makes the world: one of handovers only if somebody computes prompts for others."""
     if all(engine.spec.role != "prefill" for engine in engines):
         return World
     answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
     if alone := {model for one in engines for model in one.spec.models} - answered:
         raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
-    splitting = {engine.id: engine for engine in engines if isinstance(engine, Server)}
-    if len(splitting) < len(engines):
-        raise ValueError("engines of several ranks hand over no KV cache: leave out ep, or role=prefill")
-    return partial(SplitWorld, splitting=splitting, carried=transfers)
+    return partial(SplitWorld, splitting={engine.id: engine for engine in engines}, carried=transfers)
 
 
 def _all_of(*listeners: Callable[[Outcome], object] | None) -> Callable[[Outcome], object]:
@@ -146,17 +143,16 @@ def _rare_collections() -> Iterator[None]:
 
 def _engine(
     spec: ServerSpec, batching: BatchingPolicy, leaping: bool, longest: int, *, metered: bool
-) -> Engine:
+) -> Server | Lockstep:
     if spec.ranks > 1:
-        return Lockstep(spec, batching)
+        return (MeteredLockstep if metered else Lockstep)(spec, batching)
     return (MeteredServer if metered else Server)(spec, batching, leaping=leaping, longest=longest)
 
 
-def _counting(engines: Iterable[Engine]) -> Iterator[Gaps]:
+def _counting(engines: Iterable[Server | Lockstep]) -> Iterator[Gaps]:
     """Let engines, or each of their ranks, count inter-token gaps."""
     for engine in engines:
         for server in engine.ranks if isinstance(engine, Lockstep) else [engine]:
-            assert isinstance(server, Server)
             server.gaps = Gaps()
             yield server.gaps
 

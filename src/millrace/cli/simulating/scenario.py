@@ -22,7 +22,7 @@ from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel
 from millrace.core.cost.energy import energy_source
-from millrace.core.cost.scaled import Scaled
+from millrace.core.cost.scaled import scaled
 from millrace.core.fleet_spec import FleetGroup, members, parse_fleet
 from millrace.core.lora import spread_adapters
 from millrace.core.outcome import Outcome
@@ -173,7 +173,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             exact: CostModel = self.prices[self.groups.index(group)].cost
             if self.energy:
                 exact = powered(exact, group.roofline)
-            return exact if step_scale == 1 else Scaled(exact, step_scale)
+            return exact if step_scale == 1 else scaled(exact, step_scale)
 
         start_s = read("--cold-start", duration_s, self.cold_start)
         bandwidth = read("--load-bandwidth", bytes_per_s, self.load_bandwidth)
