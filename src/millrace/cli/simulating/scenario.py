@@ -220,7 +220,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
 class Task(Struct, frozen=True, kw_only=True):
     """One run of a scenario: under which policy, with which arrivals, at which prices, with what written.
 
-    `log` is a file for events, `lanes` one for runs of steps.
+    `log` is a file for events, `lanes` one for runs of steps; with `watched`, how full the fleet was is told.
     """
 
     scenario: Scenario
@@ -229,6 +229,7 @@ class Task(Struct, frozen=True, kw_only=True):
     step_scale: float = 1.0
     log: Path | None = None
     lanes: Path | None = None
+    watched: bool = False
 
 
 def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> Simulation:
@@ -249,6 +250,7 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
             runs=lanes.tell if lanes else None,
             metered=scenario.energy,
             itl=scenario.itl,
+            occupancy=task.watched,
         )
 
 
