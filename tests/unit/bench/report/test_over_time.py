@@ -79,6 +79,7 @@ def test_tokens_are_spread_from_the_first_to_the_last() -> None:
     at_once = outcome(0, first_token_s=3.5, finished_s=3.5, output_tokens=7)
     assert token_rate(run([at_once]), 4.0, bins=4) == pytest.approx([0, 0, 0, 7])
     nothing = [refused(), outcome(1, first_token_s=None), outcome(2, status="failed")]
+    nothing.append(outcome(3, output_tokens=0))
     assert token_rate(run(nothing), 4.0, bins=4) == [0, 0, 0, 0]
 
 

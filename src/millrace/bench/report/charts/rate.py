@@ -42,7 +42,8 @@ def token_rate(run: Run, end_s: float, bins: int = _BINS) -> list[float]:
     length_s = end_s / bins
     tokens = [0.0] * bins
     for o in run.outcomes:
-        if o.status == "completed" and o.first_token_s is not None and o.finished_s is not None:
+        answered = o.status == "completed" and o.output_tokens > 0
+        if answered and o.first_token_s is not None and o.finished_s is not None:
             tokens[min(bins - 1, int(o.first_token_s / length_s))] += 1
             _spread(tokens, o, length_s)
     return [count / length_s for count in tokens]
