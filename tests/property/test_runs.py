@@ -108,6 +108,8 @@ class Twins:
                 return False
             if i == 0:
                 assert step.shape == run.shape
+            if run.closing and i == run.alike:
+                assert step.shape == run.closing.shape
             free = self.runs.kv_free_tokens - (self.runs.taken_tokens(run, i + 1) if i else 0)
             assert free == self.steps.kv_free_tokens
             if abort is not None and i == count - 1:

@@ -11,9 +11,10 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import ENDLESS, StepShape
 from millrace.core.cost.energy import run_j
 from millrace.replica.progress import Progress
+from millrace.simulate.engine import Engine, ServerSpec
 from millrace.simulate.lockstep import Lockstep
 from millrace.simulate.presence import Presence
-from millrace.simulate.server import Engine, Server, ServerSpec
+from millrace.simulate.server import Server
 
 HOUR_S = 3600.0
 
@@ -63,7 +64,10 @@ class MeteredServer(Server):
     def finish(self) -> Progress:
         """End the run under way, and add what it drew: its price does not grow with who else is busy."""
         shape, count, seconds = self.under_way()
-        self.meter.add(run_j(self.cost, shape, count), seconds / self._slowdown)
+        drawn_j = run_j(self.cost, shape, count)
+        if closing := self.closing:
+            drawn_j += self.cost.step_j(closing.shape)
+        self.meter.add(drawn_j, seconds / self._slowdown)
         return super().finish()
 
 

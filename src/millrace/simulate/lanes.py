@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from millrace.core.replica import Report
 from millrace.replica.progress import Progress
+from millrace.simulate.engine import Engine
 from millrace.simulate.job import Job
-from millrace.simulate.server import Engine
 
 
 class Stretch(Struct, frozen=True, kw_only=True):
@@ -72,6 +72,12 @@ class Observed:
     def cut(self, now_s: float) -> bool:
         """Let the run end with the step that is under way now; False if it would have anyway."""
         sooner = self.engine.cut(now_s)
+        self.end_s = self.engine.end_s
+        return sooner
+
+    def make_way(self, now_s: float) -> bool:
+        """Let the run end when who has just been added may get its turn; False if it would have anyway."""
+        sooner = self.engine.make_way(now_s)
         self.end_s = self.engine.end_s
         return sooner
 

@@ -9,8 +9,9 @@ from millrace.core.cost import SharedCost, StepShape
 from millrace.core.replica import Report
 from millrace.replica.progress import End, Progress
 from millrace.replica.sequence import Sequence
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.job import Job
-from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.server import Server
 
 
 class Lockstep:
@@ -83,6 +84,10 @@ class Lockstep:
 
     def cut(self, now_s: float) -> bool:
         """There is never more than one step to cut: return False."""
+        return False
+
+    def make_way(self, now_s: float) -> bool:
+        """There is never more than one step to end before: return False."""
         return False
 
     def finish(self) -> Progress:

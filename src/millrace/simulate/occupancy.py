@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from millrace.core.replica import Limits
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.lanes import Stretch
-from millrace.simulate.server import ServerSpec
 
 MOST_BINS = 64
 _DIGITS = 4

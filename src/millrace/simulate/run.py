@@ -22,6 +22,7 @@ from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
@@ -29,7 +30,7 @@ from millrace.simulate.lanes import Observed, Watch
 from millrace.simulate.links import Carried
 from millrace.simulate.lockstep import Lockstep
 from millrace.simulate.occupancy import Occupancy, Occupied
-from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.server import Server
 from millrace.simulate.sessions import Sessions
 from millrace.simulate.world import Surroundings, Watcher, World
 
