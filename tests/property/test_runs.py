@@ -126,7 +126,7 @@ class Twins:
         assert state(self.runs) == state(self.steps)
         decodes = self.runs.batch.decodes
         tables = [sequence.table for sequence in self.runs.running]
-        self.runs.batch.pool.audit([*tables, decodes.stock])
+        self.runs.batch.pool.audit(tables, decodes.stock)
         assert decodes.context_tokens == sum(sequence.computed for sequence in decodes.members)
 
 
@@ -135,7 +135,7 @@ def state(replica: Replica) -> object:
     batch, pool = replica.batch, replica.batch.pool
     of = [(s.id, s.computed, s.generated, s.cached_tokens, s.preemptions) for s in batch.known.values()]
     order = [[s.id for s in part] for part in (batch.running, batch.prefilling, batch.queue)]
-    forgotten_next = [pool._content[block] for block in pool._idle]
+    forgotten_next = [name for segment in pool._idle for name in reversed(segment.contents)]
     counts = (replica.preemptions, replica.cache_hit_tokens, replica.queued_tokens, pool.free, pool.blank)
     return of, order, sorted(s.id for s in batch.decodes.members), forgotten_next, counts
 

@@ -31,3 +31,20 @@ def chain_bytes(text: bytes, block_bytes: int, *, limit: int = 64) -> tuple[int,
         parent = blake2b(text[start : start + block_bytes], digest_size=8, key=parent).digest()
         hashes.append(int.from_bytes(parent, "big") >> 1)
     return tuple(hashes)
+
+
+def in_common(chain: Sequence[int], other: Sequence[int], start: int) -> int:
+    """Return how many blocks of `chain` are those of `other` from `start` on, where the first one is.
+
+    By halving, since a chained hash stands for all blocks in front of it too.
+    """
+    least, most = 1, min(len(chain), len(other) - start)
+    if chain[most - 1] == other[start + most - 1]:
+        return most
+    while least < most:
+        middle = (least + most) // 2
+        if chain[middle] == other[start + middle]:
+            least = middle + 1
+        else:
+            most = middle
+    return least

@@ -10,6 +10,7 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
 from millrace.policies.batching import prefill_first
 from millrace.policies.batching.split_fuse import Policy
+from millrace.replica.blocks import Table
 from millrace.replica.executor import Run
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
@@ -134,9 +135,9 @@ def beside_a_prompt() -> Replica:
     """A decode that soon needs a block, beside a prompt one of whose blocks is known from before."""
     replica = Replica(Limits(step_tokens=5, kv_blocks=6, block_tokens=4), Policy())
     pool = replica.batch.pool
-    known = pool.acquire([], 1)
-    assert known is not None
-    pool.publish(known[0], 102)
+    known = Table()
+    assert pool.acquire(known, [], 1)
+    pool.publish(known, [102], 0, 1)
     pool.release(known)
     replica.add(Sequence("decodes", 2, 9))
     replica.finish(next_run(replica), 1)
