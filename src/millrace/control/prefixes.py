@@ -93,6 +93,7 @@ class SentPrefixes:
             left = max(0, len(sent.blocks) - blocks)
             blocks -= len(sent.blocks) - left
             if not left:
-                del self._prompts[sent], self._starts[sent.blocks[0]]
+                del self._prompts[sent]
+                self._starts.pop(sent.blocks[0], None)  # which is there if the hashes are chained
             sent.blocks = sent.blocks[:left]
         self._blocks = self._capacity

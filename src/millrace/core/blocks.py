@@ -34,17 +34,15 @@ def chain_bytes(text: bytes, block_bytes: int, *, limit: int = 64) -> tuple[int,
 
 
 def in_common(chain: Sequence[int], other: Sequence[int], start: int) -> int:
-    """Return how many blocks of `chain` are those of `other` from `start` on, where the first one is.
-
-    By halving, since a chained hash stands for all blocks in front of it too.
-    """
-    least, most = 1, min(len(chain), len(other) - start)
-    if chain[most - 1] == other[start + most - 1]:
+    """Return how many blocks of `chain` are those of `other` from `start` on, where the first one is."""
+    rest = other[start : start + len(chain)]
+    least, most = 1, len(rest)
+    if chain[:most] == rest:
         return most
-    while least < most:
+    while most - least > 1:
         middle = (least + most) // 2
-        if chain[middle] == other[start + middle]:
-            least = middle + 1
+        if chain[least:middle] == rest[least:middle]:
+            least = middle
         else:
             most = middle
     return least

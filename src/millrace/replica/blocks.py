@@ -48,6 +48,7 @@ class BlockPool:
 
     A prompt comes and goes in one piece or few, so nothing here is done to its blocks one by one. A segment
     is found by its first block only: as hashes are chained, whoever has a block inside came in at the front.
+    If they are not, content may be missed, but no block is lost.
     """
 
     def __init__(self, blocks: int, *, caching: bool = True) -> None:
@@ -88,19 +89,17 @@ class BlockPool:
         """
         if not hashes:
             return self.grow(table, blocks)
-        path: list[tuple[Segment, int]] = []
         at = woken = 0
         while at < len(hashes):
             segment = self._starts[hashes[at]]
             count = in_common(segment.contents, hashes, at)
-            path.append((segment, count))
             at += count
             if not segment.holders:
                 woken += count
         if blocks - at + woken > self.free:
             return False
-        for segment, count in path:
-            self._hold(table, segment, count)
+        while len(table) < at:
+            self._hold(table, hashes)
         self._extend(table, blocks - at)
         return True
 
@@ -142,7 +141,7 @@ class BlockPool:
         named = 0
         for segment, count in reversed(table.segments):
             named += count
-            while count:
+            while count > 0:
                 count -= len(segment.blocks)
                 front, segment.holders = segment.front, segment.holders - 1
                 if not segment.holders:
@@ -190,14 +189,19 @@ class BlockPool:
             segment = next(iter(idle))
             gone = segment.blocks[-left:]
             if len(gone) == len(segment.blocks):
-                del idle[segment], self._starts[segment.contents[0]]
+                del idle[segment]
+                if self._starts.get(segment.contents[0]) is segment:
+                    del self._starts[segment.contents[0]]
             else:
                 del segment.blocks[-left:], segment.contents[-left:]
             table += gone
             left -= len(gone)
 
-    def _hold(self, table: Table, segment: Segment, count: int) -> None:
-        """Append the first so many blocks of a segment to a table that holds them from now."""
+    def _hold(self, table: Table, hashes: Sequence[int]) -> None:
+        """Append the next blocks that hold these hashes to a table that holds them from now."""
+        at = len(table)
+        segment = self._starts[hashes[at]]
+        count = in_common(segment.contents, hashes, at)
         if not segment.holders:
             self._idle_blocks -= count
             if count == len(segment.blocks):

@@ -27,9 +27,7 @@ def test_two_token_chains_are_equal_exactly_as_far_as_their_blocks(
 
 
 @given(one=tokens, other=tokens, before=st.integers(0, 3))
-def test_what_chains_have_in_common_is_found_by_halving(
-    one: list[int], other: list[int], before: int
-) -> None:
+def test_chains_have_in_common_what_a_walk_finds(one: list[int], other: list[int], before: int) -> None:
     first, second = chain_tokens([7, *one], 1), chain_tokens([7, *other], 1)
     in_front = [-1 - n for n in range(before)]
     assert in_common(first, in_front + second, before) == _shared(first, second)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millrace.replica.blocks import BlockPool, Table
 
@@ -127,6 +129,23 @@ def test_only_releases_and_new_content_ease() -> None:
     pool.publish(table, [1, 2], 1, 2)
     pool.release(table)
     assert pool.eased == eased + 2
+
+
+@given(prompts=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=5), max_size=20))
+def test_no_block_is_lost_even_if_names_are_not_chained(prompts: list[list[int]]) -> None:
+    pool, tables = BlockPool(12), [Table() for _ in range(3)]
+    for turn, names in enumerate(prompts):
+        table, hits = tables[turn % 3], pool.matched(names)
+        pool.release(table)
+        if pool.acquire(table, names[:hits], len(names)):
+            assert len(table) == len(names)
+            if hits < len(names):
+                pool.publish(table, names, hits, len(names))
+    for table in tables:
+        pool.release(table)
+    assert pool.free == 12
+    assert pool.acquire(tables[0], [], 12)
+    assert sorted(tables[0]) == list(range(12))
 
 
 def test_the_audit_notices_a_lost_table() -> None:
