@@ -77,8 +77,9 @@ class BatchingPolicy(Protocol):
     jumps over such iterations, at least over those in which all decodes or none go on.
 
     One that is `eager = True` too gives all that a step holds: whoever waits changes no plan that fills the
-    step with a prompt already begun. As long as nobody waits, the only prompt there is gets at the end what
-    it still lacks, beside the same decodes; and all decodes go on when there is no prompt.
+    step with a prompt already begun, nor one for decodes only while all seats are taken. As long as nobody
+    waits, the only prompt there is gets at the end what it still lacks, beside the same decodes; and all
+    decodes go on when there is no prompt.
     """
 
     def plan(self, batch: BatchView) -> Plan:

@@ -56,6 +56,11 @@ class Batch:
         """
         return () if self.preempting or self._stuck_at == self.pool.eased else self.queue
 
+    @property
+    def crowded(self) -> bool:
+        """Whether nobody can be admitted before something has eased, or somebody has left."""
+        return len(self.running) >= self.sequences or self._stuck_at == self.pool.eased
+
     def missing_tokens(self, sequence: SequenceView) -> int:
         """Tokens the sequence would compute if it were admitted now."""
         waiting = self.known[sequence.id]

@@ -184,16 +184,19 @@ class Server:
     def make_way(self, now_s: float) -> bool:
         """Let the run end when who has just been added may get its turn; False if it would have anyway.
 
-        An eager policy has nothing for it as long as a prompt fills the steps.
+        An eager policy has nothing for it as long as a prompt fills the steps, or there is no seat or block.
         """
         run = self._run
-        if isinstance(run, Run) and run.prefills and self.replica.eager and not self.ahead:
-            return self._alike_until_s > 0.0 and self._leave_open(now_s)
+        if isinstance(run, Run) and self.replica.eager and not self.ahead:
+            if run.prefills:
+                return self._alike_until_s > 0.0 and self._leave_open(now_s)
+            if self.replica.batch.crowded:
+                return False
         return self.cut(now_s)
 
     def finish(self) -> Progress:
         """End the run under way; completed jobs are forgotten."""
-        closing = self.closing
+        closing = self.closing if self._alike_until_s else None
         run, self._run = self._run, None
         assert run is not None, "no run is under way"
         gaps = self.gaps
