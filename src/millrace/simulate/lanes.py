@@ -14,7 +14,7 @@ from millrace.simulate.job import Job
 
 
 class Stretch(Struct, frozen=True, kw_only=True):
-    """A run of like steps of one engine: who ran in it, who waited when it began, who ended with it.
+    """A run of steps of one engine: who ran in it, who waited when it began, who ended with it.
 
     `kv_free_tokens` of the cache were free on average.
     """
