@@ -32,11 +32,7 @@ class Table(list[int]):
     Each comes with its number of blocks when the sequence got it: those cut off since are its `front`.
     """
 
-    __slots__ = ("segments",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.segments: list[tuple[Segment, int]] = []
+    segments: tuple[tuple[Segment, int], ...] = ()
 
 
 class BlockPool:
@@ -131,10 +127,10 @@ class BlockPool:
         if last and last.holders == 1 and count == len(last.blocks):
             last.blocks += table[done:full]
             last.contents += new
-            segments[-1] = last, count + full - done
+            table.segments = (*segments[:-1], (last, count + full - done))
         else:
             self._starts[new[0]] = segment = Segment(table[done:full], list(new))
-            segments.append((segment, full - done))
+            table.segments = (*segments, (segment, full - done))
 
     def release(self, table: Table) -> None:
         """Let go of every block of the table and empty it; its tail will be forgotten before its head."""
@@ -148,7 +144,8 @@ class BlockPool:
                     self._rest(segment)
                 segment = front or segment
         self._blank += table[named:]
-        table.segments.clear()
+        if named:
+            table.segments = ()
         table.clear()
         self.eased += 1
 
@@ -210,7 +207,7 @@ class BlockPool:
             segment = self._cut(segment, count)
         segment.holders += 1
         table += segment.blocks
-        table.segments.append((segment, count))
+        table.segments = (*table.segments, (segment, count))
 
     def _cut(self, segment: Segment, count: int) -> Segment:
         """Make the first so many blocks of a segment one of their own, and return that."""
@@ -240,11 +237,13 @@ class BlockPool:
             count = in_common(found.contents, contents, at) if found else 1
             known.update(range(at, at + count) if found else ())
             at += count
-        for at in range(done, len(contents)):
-            segment = Segment([table[at]], [] if at in known else [contents[at]])
-            table.segments.append((segment, 1))
+        new = [
+            Segment([table[at]], [] if at in known else [contents[at]]) for at in range(done, len(contents))
+        ]
+        table.segments = (*table.segments, *((segment, 1) for segment in new))
+        for segment in new:
             if segment.contents:
-                self._starts[contents[at]] = segment
+                self._starts[segment.contents[0]] = segment
                 self.eased += 1
 
 
