@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from millrace.replica.blocks import BlockPool
+from millrace.replica.blocks import BlockPool, Table
 
-BLOCKS = 6
-chains = st.lists(st.sampled_from([1, 2, 3]), max_size=4).map(
+BLOCKS = 9
+chains = st.lists(st.sampled_from([1, 2]), max_size=6).map(
     lambda steps: [hash(tuple(steps[: i + 1])) for i in range(len(steps))]
 )
 
@@ -24,6 +24,16 @@ class Slot:
     holders: int = 0
 
 
+@dataclass(eq=False)
+class Held:
+    """A table of both, the prompt it is for, and how much of that was published."""
+
+    table: Table
+    slots: list[Slot]
+    chain: list[int]
+    done: int
+
+
 class Pool(RuleBasedStateMachine):
     """Every rule does the same to both and compares what they answer."""
 
@@ -33,10 +43,10 @@ class Pool(RuleBasedStateMachine):
         super().__init__()
         self.pool = BlockPool(BLOCKS)
         self.free = [Slot() for _ in range(BLOCKS)]
-        self.held: list[tuple[list[int], list[Slot]]] = []
+        self.held: list[Held] = []
 
     def known(self) -> dict[int, Slot]:
-        slots = [*self.free, *(slot for _, slots in self.held for slot in slots)]
+        slots = [*self.free, *(slot for held in self.held for slot in held.slots)]
         return {slot.content: slot for slot in slots if slot.content is not None}
 
     def fresh(self) -> Slot:
@@ -45,7 +55,7 @@ class Pool(RuleBasedStateMachine):
         slot.content, slot.holders = None, 1
         return slot
 
-    @rule(target=tables, chain=chains, more=st.integers(0, BLOCKS))
+    @rule(target=tables, chain=chains, more=st.integers(0, 5))
     def acquire(self, chain: list[int], more: int) -> object:
         known, found = self.known(), 0
         while found < len(chain) and chain[found] in known:
@@ -53,47 +63,55 @@ class Pool(RuleBasedStateMachine):
         assert self.pool.matched(chain) == found
         slots = [known[content] for content in chain[:found]]
         fits = more <= len(self.free) - sum(slot in self.free for slot in slots)
-        table = self.pool.acquire(chain[:found], found + more)
-        assert (table is not None) == fits
-        if table is None:
+        table = Table()
+        assert self.pool.acquire(table, chain[:found], found + more) == fits
+        if not fits:
+            assert not table
             return multiple()
+        assert len(table) == found + more
         for slot in slots:
             slot.holders += 1
         self.free = [slot for slot in self.free if slot not in slots]
-        self.held.append((table, [*slots, *(self.fresh() for _ in range(more))]))
+        self.held.append(Held(table, [*slots, *(self.fresh() for _ in range(more))], chain, found))
         return self.held[-1]
 
-    @rule(entry=tables, more=st.integers(1, 3))
-    def grow(self, entry: tuple[list[int], list[Slot]], more: int) -> None:
-        table, slots = entry
+    @rule(held=tables, more=st.integers(1, 3))
+    def grow(self, held: Held, more: int) -> None:
         fits = more <= len(self.free)
-        assert self.pool.grow(table, more) == fits
+        assert self.pool.grow(held.table, more) == fits
         if fits:
-            slots.extend(self.fresh() for _ in range(more))
+            held.slots.extend(self.fresh() for _ in range(more))
 
-    @rule(entry=tables, chain=chains)
-    def publish(self, entry: tuple[list[int], list[Slot]], chain: list[int]) -> None:
-        for block, slot, content in zip(*entry, chain, strict=False):
-            if slot.content is None:
-                self.pool.publish(block, content)
-                slot.content = None if content in self.known() else content
+    @rule(held=tables, most=st.integers(1, 6))
+    def publish(self, held: Held, most: int) -> None:
+        done, full = held.done, min(held.done + most, len(held.chain), len(held.slots))
+        if done == full:
+            return
+        eased, new = self.pool.eased, 0
+        self.pool.publish(held.table, held.chain, done, full)
+        for slot, content in zip(held.slots[done:full], held.chain[done:full], strict=True):
+            slot.content = None if content in self.known() else content
+            new += slot.content is not None
+        assert self.pool.eased == eased + new
+        held.done = full
 
-    @rule(entry=consumes(tables))
-    def release(self, entry: tuple[list[int], list[Slot]]) -> None:
-        self.held = [other for other in self.held if other is not entry]
-        for slot in reversed(entry[1]):
+    @rule(held=consumes(tables))
+    def release(self, held: Held) -> None:
+        self.held.remove(held)
+        for slot in reversed(held.slots):
             slot.holders -= 1
             if not slot.holders:
                 self.free.append(slot)
-        self.pool.release(entry[0])
+        self.pool.release(held.table)
 
     @invariant()
     def both_agree(self) -> None:
-        self.pool.audit([table for table, _ in self.held])
-        known = self.known()
-        assert (self.pool.free, self.pool.findable) == (len(self.free), len(known))
-        assert all(self.pool.matched([content]) for content in known)
+        self.pool.audit([held.table for held in self.held])
+        assert (self.pool.free, self.pool.findable) == (len(self.free), len(self.known()))
+        assert self.pool.blank == sum(slot.content is None for slot in self.free)
+        order = [name for segment in self.pool._idle for name in reversed(segment.contents)]
+        assert order == [slot.content for slot in self.free if slot.content is not None]
 
 
-Pool.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Pool.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 test_the_pool_does_what_the_model_does = Pool.TestCase

@@ -31,7 +31,8 @@ def batches(draw: st.DrawFn) -> Batch:
     replica = Replica(limits, load("batching", draw(st.sampled_from(names("batching")))))
     for i in range(draw(st.integers(0, 10))):
         prompt_tokens = draw(st.integers(1, 20))
-        blocks = [draw(st.integers(0, 1)) * 100 + k for k in range(prompt_tokens // 4)]
+        forks = draw(st.integers(32, 63))
+        blocks = [forks >> 4 - k for k in range(prompt_tokens // 4)]
         replica.add(Sequence(f"s{i}", prompt_tokens, max_tokens=12, blocks=blocks))
         if draw(st.booleans()) and (step := replica.plan()):
             replica.commit(step, StepResult(1.0))

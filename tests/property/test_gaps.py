@@ -93,13 +93,15 @@ def lived(
         if deed == "kill":
             server.drop(at_s)
             continue
-        if server.busy:
-            server.cut(at_s)
         if deed == "abort":
+            if server.busy:
+                server.cut(at_s)
             known = sorted(server.replica.batch.known)
             server.abort(known[one % len(known)] if known else "nobody")
         elif one + other <= limit.kv_blocks * limit.block_tokens:
             server.add(job(number, one, other))
+            if server.busy:
+                server.make_way(at_s)
         if not server.busy:
             server.start(at_s)
     advance(1e9)

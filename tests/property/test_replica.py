@@ -171,7 +171,7 @@ class Life(RuleBasedStateMachine):
         running = self.replica.running
         holders = [*running, *(sequence for sequence in self.doomed if sequence.table)]
         pool, decodes = self.replica.batch.pool, self.replica.batch.decodes
-        pool.audit([*(sequence.table for sequence in holders), decodes.stock])
+        pool.audit([sequence.table for sequence in holders], decodes.stock)
         assert self.step or len(decodes.stock) == decodes.spare, "an engine has named all other blocks"
         assert all(len(s.table) * self.limits.block_tokens >= s.computed for s in holders)
         assert all(s.published == s.computed // self.limits.block_tokens for s in running)

@@ -108,6 +108,8 @@ class Twins:
                 return False
             if i == 0:
                 assert step.shape == run.shape
+            if run.closing and i == run.alike:
+                assert step.shape == run.closing.shape
             free = self.runs.kv_free_tokens - (self.runs.taken_tokens(run, i + 1) if i else 0)
             assert free == self.steps.kv_free_tokens
             if abort is not None and i == count - 1:
@@ -124,7 +126,7 @@ class Twins:
         assert state(self.runs) == state(self.steps)
         decodes = self.runs.batch.decodes
         tables = [sequence.table for sequence in self.runs.running]
-        self.runs.batch.pool.audit([*tables, decodes.stock])
+        self.runs.batch.pool.audit(tables, decodes.stock)
         assert decodes.context_tokens == sum(sequence.computed for sequence in decodes.members)
 
 
@@ -133,7 +135,7 @@ def state(replica: Replica) -> object:
     batch, pool = replica.batch, replica.batch.pool
     of = [(s.id, s.computed, s.generated, s.cached_tokens, s.preemptions) for s in batch.known.values()]
     order = [[s.id for s in part] for part in (batch.running, batch.prefilling, batch.queue)]
-    forgotten_next = [pool._content[block] for block in pool._idle]
+    forgotten_next = [name for segment in pool._idle for name in reversed(segment.contents)]
     counts = (replica.preemptions, replica.cache_hit_tokens, replica.queued_tokens, pool.free, pool.blank)
     return of, order, sorted(s.id for s in batch.decodes.members), forgotten_next, counts
 

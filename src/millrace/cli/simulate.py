@@ -72,7 +72,7 @@ def run(
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
     tasks = runs.tasks_of(
-        scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace
+        scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace, report=report
     )
     every = runs.run_all(list(tasks), processes=processes, quiet=quiet)
     where = _write(every, scenario, requests_out, report)

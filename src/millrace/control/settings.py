@@ -18,7 +18,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     A request is tried on at most `max_attempts` replicas, all before its first token, and all requests
     together no more often than the `retry_budget` allows; unset, as in logs from before there was one, it
     allows everything. While no replica can take a request, it is held for at most `max_hold_s`, among at
-    most `max_held` others of its model. Each replica's prefix index may take `prefix_index_bytes` of memory.
+    most `max_held` others of its model. Each replica's prefix index may take `prefix_index_bytes` of memory,
+    or twice that if prompts have only one block each.
 
     `prefix_knowledge` says from what it is known which prompt blocks a replica holds: from nothing, from what
     was sent to it (unset as well), or from what its engine says of its cache. What was sent is believed to

@@ -75,6 +75,11 @@ class BatchingPolicy(Protocol):
     A policy whose plan stays the same while nobody comes or leaves, except that decodes go on and a prompt
     that fills the step gets shorter, says so with a class attribute `steady = True`: a simulator then
     jumps over such iterations, at least over those in which all decodes or none go on.
+
+    One that is `eager = True` too gives all that a step holds: whoever waits changes no plan that fills the
+    step with a prompt already begun, nor one for decodes only while all seats are taken. As long as nobody
+    waits, the only prompt there is gets at the end what it still lacks, beside the same decodes; and all
+    decodes go on when there is no prompt.
     """
 
     def plan(self, batch: BatchView) -> Plan:

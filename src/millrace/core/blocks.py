@@ -64,3 +64,18 @@ def root_of(adapter: str) -> int:
 
 def _number(digest: blake2b) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def in_common(chain: Sequence[int], other: Sequence[int], start: int) -> int:
+    """Return how many blocks of `chain` are those of `other` from `start` on, where the first one is."""
+    rest = other[start : start + len(chain)]
+    least, most = 1, len(rest)
+    if chain[:most] == rest:
+        return most
+    while most - least > 1:
+        middle = (least + most) // 2
+        if chain[least:middle] == rest[least:middle]:
+            least = middle
+        else:
+            most = middle
+    return least

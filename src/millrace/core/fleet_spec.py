@@ -94,7 +94,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     def idle_w(self) -> float | None:
         """Watts that all devices of a replica draw with nothing to do; None where that is not known."""
         idle_w = self.device.idle_w
-        return None if idle_w is None else idle_w * self.tensor_parallel * self.pipeline_parallel
+        return None if idle_w is None else idle_w * self.devices
 
     def staged(self, cost: CostModel) -> CostModel:
         """Return the price of a replica's steps, given that on the devices of one stage."""

@@ -101,5 +101,14 @@ class AdapterBatch(Batch):
 
 
 def batch_for(limits: Limits) -> Batch:
-    """Return an empty batch within these limits."""
+    """Return an empty batch within these limits. Raises ValueError for limits that nobody can keep."""
+    _check(limits)
     return Batch(limits) if limits.adapters is None else AdapterBatch(limits, limits.adapters)
+
+
+def _check(limits: Limits) -> None:
+    for name in ("step_tokens", "sequences", "kv_blocks", "block_tokens"):
+        if getattr(limits, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(limits, name)}")
+    if limits.adapters is not None and limits.adapters < 1:
+        raise ValueError(f"adapters must be at least 1, or None for no limit, not {limits.adapters}")

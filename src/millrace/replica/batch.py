@@ -56,6 +56,11 @@ class Batch:
         """
         return () if self.preempting or self._stuck_at == self.pool.eased else self.queue
 
+    @property
+    def crowded(self) -> bool:
+        """Whether nobody can be admitted before something has eased, or somebody has left."""
+        return len(self.running) >= self.sequences or self._stuck_at == self.pool.eased
+
     def missing_tokens(self, sequence: SequenceView) -> int:
         """Tokens the sequence would compute if it were admitted now."""
         waiting = self.known[sequence.id]
@@ -96,13 +101,12 @@ class Batch:
             )
         length = sequence.prompt_tokens + sequence.sampled
         hits = self._hits(sequence, length) if sequence.blocks else 0
-        table = self.pool.acquire(sequence.blocks[:hits] if hits else (), -(-length // self.block_tokens))
-        if table is None:
+        blocks = -(-length // self.block_tokens)
+        if not self.pool.acquire(sequence.table, sequence.blocks[:hits] if hits else (), blocks):
             self._stuck_at = self.pool.eased
             return False
         self._dequeue(sequence)
         self._seat(sequence)
-        sequence.table = table
         sequence.published = hits
         sequence.base = hits * self.block_tokens
         if not sequence.preemptions:
@@ -146,8 +150,9 @@ class Batch:
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""
         done, full = sequence.published, min(sequence.computed // self.block_tokens, len(sequence.blocks))
-        self.pool.publish_all(sequence.table[done:full], sequence.blocks[done:full])
-        sequence.published = full
+        if done < full:
+            self.pool.publish(sequence.table, sequence.blocks, done, full)
+            sequence.published = full
 
     def publish_filled(self) -> None:
         """Publish the blocks that decodes have just filled, of those who name them."""
@@ -158,15 +163,14 @@ class Batch:
         """Take all blocks from a sequence; what was published stays findable until its space is needed."""
         if sequence.pace:
             self.decodes.leave(sequence)
-        self.pool.release(sequence.table, named=sequence.published)
+        self.pool.release(sequence.table)
 
     def _reserve(self, sequence: Sequence) -> bool:
         hits = self._hits(sequence, sequence.prompt_tokens) if sequence.blocks else 0
         blocks = -(-sequence.prompt_tokens // self.block_tokens)
-        table = self.pool.acquire(sequence.blocks[:hits], blocks)
-        if table is None:
+        if not self.pool.acquire(sequence.table, sequence.blocks[:hits], blocks):
             return False
-        sequence.table, sequence.published = table, hits
+        sequence.published = hits
         self.imports.reserved.append((sequence, sequence.prompt_tokens - hits * self.block_tokens))
         return True
 
@@ -188,7 +192,7 @@ class Batch:
 
     def _hits(self, sequence: Sequence, length: int) -> int:
         # The last token is always computed: its logits are what the next one is sampled from.
-        return self.pool.matched(sequence.blocks[: (length - 1) // self.block_tokens])
+        return min(self.pool.matched(sequence.blocks), (length - 1) // self.block_tokens)
 
     def _dequeue(self, sequence: Sequence) -> None:
         if self.queue[0] is sequence:

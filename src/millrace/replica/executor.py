@@ -30,13 +30,16 @@ class Step(Struct, frozen=True, eq=False):
 class Run(Struct, eq=False, gc=False):
     """Like iterations, not told apart by sequence: what one of them is, by its shape and its prefills.
 
-    Of those that decode in lockstep, `decodes` go on and `paused` do not.
+    Of those that decode in lockstep, `decodes` go on and `paused` do not. If it is known what follows so many
+    `alike`, it is the `closing` one: the same decodes, and all that the only prompt still lacks.
     """
 
     shape: StepShape
     decodes: int
     prefills: Many[Chunk] = ()
     paused: Many[Sequence] = ()
+    closing: Run | None = None
+    alike: int = 0
 
 
 class StepResult(Struct, frozen=True):

@@ -14,20 +14,15 @@ from millrace.replica.executor import Chunk, Run
 from millrace.replica.sequence import Sequence
 
 
-def decoding(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
-    """Form a plan that grants nothing but decodes; None if there are none.
+def decoding(batch: Batch, lengths: bool) -> Run | None:
+    """Form the plan that all decodes go on, of which there are at most as many as a step holds; None if none.
 
-    With `lengths`, the shape says how long the longest and the shortest decode are. Raises ValueError for a
-    plan beyond the limits.
+    With `lengths`, the shape says how long the longest and the shortest decode are.
     """
     decodes = batch.decodes
     count = len(decodes.members)
-    if plan.decodes != count:
-        return form(plan, batch, lengths)
     if not count:
         return None
-    if count > batch.step_tokens:
-        raise _too_many(count, batch)
     if lengths:
         longest, shortest = decodes.lengths()
         return Run(StepShape(count, decodes.context_tokens, 0, 0, 0, count, longest, shortest), count)
@@ -37,7 +32,7 @@ def decoding(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
 def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
     """Form any plan: admit the waiting sequences among the grants while the KV cache has room.
 
-    None if nothing is to do. Otherwise as `decoding`.
+    None if nothing is to do. Otherwise as `decoding`. Raises ValueError for a plan beyond the limits.
     """
     grants, known = plan.grants, batch.known
     if len(grants) > 1 and len({grant.id for grant in grants}) < len(grants):

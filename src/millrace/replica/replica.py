@@ -33,11 +33,14 @@ class Replica:
     def __init__(self, limits: Limits, batching: BatchingPolicy, *, lengths: bool = False) -> None:
         self.limits = limits
         self.batching = batching
-        self.batch = batch_for(_checked(limits))
+        self.batch = batch_for(limits)
         # The last token is sampled but never fed back, so it needs no KV.
         self._capacity = min(limits.context_tokens, limits.kv_blocks * limits.block_tokens + 1)
         self._lengths = lengths
         self._steady: bool = getattr(batching, "steady", False)
+        self.eager: bool = self._steady and getattr(batching, "eager", False)
+        # With no prompt in sight, so many decodes go on without a word of the policy.
+        self._unasked = limits.step_tokens if self.eager else -1
         self._run: Run | None = None
         self._step: Step | None = None
         self._aborted: list[Sequence] = []
@@ -130,39 +133,41 @@ class Replica:
 
     def plan(self) -> Step | None:
         """Decide the next iteration and take the blocks it needs; None if there is nothing to run."""
-        run = self.begin()
+        run = self.begin(asking=True)
         self._step = None if run is None else Step(chunks_of(run, self.batch), run.shape)
         return self._step
 
-    def begin(self) -> Run | None:
-        """Decide the next iterations and take the blocks of the first; None if there is nothing to run."""
+    def begin(self, *, asking: bool = False) -> Run | None:
+        """Decide the next iterations and take the blocks of the first; None if there is nothing to run.
+
+        Unless it is for `asking`, a policy is not asked what it has promised to say.
+        """
         assert self._run is None, "one step at a time: commit the last one first"
-        batch, decide = self.batch, self.batching.plan
-        lacking = batch.decodes.lacking()
-        if batch.preempting or (lacking and not batch.decodes.take(batch.pool, lacking)):
+        batch, decodes = self.batch, self.batch.decodes
+        lacking = decodes.lacking()
+        if batch.preempting or (lacking and not decodes.take(batch.pool, lacking)):
             batch.make_room()
         if batch.importing:
             batch.let_in()
-        plan = decide(batch)
-        # Most steps decode only, so who does nothing else is not asked about each.
-        run = form(plan, batch, self._lengths) if plan.grants else decoding(plan, batch, self._lengths)
-        if run is None and batch.running:
-            # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
-            run = form(decide(batch), batch, self._lengths)
+        if asking or batch.queue or batch.prefilling or len(decodes.members) > self._unasked:
+            run = self._ask()
+        else:
+            run = decoding(batch, self._lengths)
         self._run = run
         return run
 
     def lasting(self, run: Run) -> int:
-        """How many iterations like the one just planned follow each other if nobody comes or leaves.
+        """How many iterations, from the one just planned on, are known if nobody comes or leaves.
 
         Always 1 under a batching policy that does not call itself `steady`, and for a plan that preempted:
         it hid those who wait, and the next one will not. So it is while imported sequences wait for blocks.
+        They are all alike, but for the last one of a run that has got a `closing` one.
         """
         batch = self.batch
         if not self._steady or batch.preempting or batch.importing or run.paused:
             return 1
         if run.prefills:
-            return chunks_in_a_row(run, batch)
+            return chunks_in_a_row(run, batch, eager=self.eager)
         return batch.decodes.lasting(batch.pool.free)
 
     def taken_tokens(self, run: Run, count: int) -> int:
@@ -202,7 +207,10 @@ class Replica:
         return Stepped(first, ended, seconds=result.seconds, emitted=emitted)
 
     def finish(self, run: Run, count: int) -> Progress:
-        """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`."""
+        """Book `count` iterations, at most as many as `lasting` said; who is complete has `max_tokens`.
+
+        The last of as many as it said may be the `closing` one.
+        """
         assert run is self._run, "only the run in flight can be finished"
         self._run = None
         batch = self.batch
@@ -228,11 +236,22 @@ class Replica:
         step = self.plan()
         return None if step is None else self.commit(step, executor.run(step))
 
+    def _ask(self) -> Run | None:
+        """Do what the policy says."""
+        batch, decide = self.batch, self.batching.plan
+        run = form(decide(batch), batch, self._lengths)
+        if run is None and batch.running:
+            # All it wanted was to admit sequences that do not fit: ask again, now that nobody seems to wait.
+            run = form(decide(batch), batch, self._lengths)
+        return run
+
     def _computed(self, run: Run, count: int) -> tuple[list[Sequence], list[Sequence]]:
         """Book the prompts of a run; return who has its first token, and who has all of them already."""
         batch = self.batch
         first: list[Sequence] = []
         done: list[Sequence] = []
+        if run.closing and count > run.alike:
+            run, count = run.closing, 1
         for chunk in run.prefills:
             sequence = chunk.sequence
             if not sequence.table:
@@ -270,12 +289,3 @@ class Replica:
             batch.publish(sequence)
         if prefilled and chunk.emits and sequence.sampled < sequence.max_tokens:
             batch.decode(sequence)
-
-
-def _checked(limits: Limits) -> Limits:
-    for name in ("step_tokens", "sequences", "kv_blocks", "block_tokens"):
-        if getattr(limits, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(limits, name)}")
-    if limits.adapters is not None and limits.adapters < 1:
-        raise ValueError(f"adapters must be at least 1, or None for no limit, not {limits.adapters}")
-    return limits

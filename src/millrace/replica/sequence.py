@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from millrace.replica.blocks import Table
+
 
 class Pace:
     """Counts the iterations that sequences which decode together have made."""
@@ -34,7 +36,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     cached_tokens: int = 0
     preemptions: int = 0
-    table: list[int] = field(default_factory=list)
+    table: Table = field(default_factory=Table)
     published: int = 0
     rank: int = 0
     base: int = 0

@@ -22,9 +22,9 @@ from millrace.core.outcome import Outcome
 from millrace.core.replica import Limits
 from millrace.core.request import Slo
 from millrace.core.stats import percentile
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.job import Job
 from millrace.simulate.run import simulate
-from millrace.simulate.server import ServerSpec
 from millrace.simulate.surroundings import Surroundings
 
 FURTHEST = 10

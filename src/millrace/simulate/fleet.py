@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from millrace.core.cost import CostModel
 from millrace.core.fleet_spec import FleetGroup, members
-from millrace.simulate.server import ServerSpec
+from millrace.simulate.engine import ServerSpec
 
 
 def servers(

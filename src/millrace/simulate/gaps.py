@@ -18,12 +18,16 @@ from millrace.replica.sequence import Sequence
 
 
 class Timing(Struct, frozen=True, gc=False):
-    """When the steps of a run end: `count` of them, the first after `first_s`, each `gain_s` longer."""
+    """When the steps of a run end: `count` of them, the first after `first_s`, each `gain_s` longer.
+
+    Another one of `closing_s` may follow; 0 if not.
+    """
 
     start_s: float
     first_s: float
     gain_s: float
     count: int
+    closing_s: float = 0.0
 
 
 class Gaps:
@@ -72,10 +76,15 @@ class Gaps:
                 last_s[sequence] = now_s
 
     def ended(self, run: Run, batch: Batch, when: Timing, end_s: float) -> None:
-        """Count the gaps of a run that took until `end_s`, before the replica books it."""
+        """Count the gaps of a run that took until `end_s`, before the replica books it.
+
+        Whose first token it brings is told by its last iteration, so of one that closes it is that.
+        """
         if run.decodes:
             if self._last_s == when.start_s and not (self._apart or self._gone or run.paused):
                 self.seen.add_line(when.first_s, when.gain_s, when.count, run.decodes)
+                if when.closing_s:
+                    self.seen.add(when.closing_s, run.decodes)
             else:
                 self._uneven(run, batch, when)
             self._last_s = end_s
@@ -102,7 +111,9 @@ class Gaps:
 
     def _uneven(self, run: Run, batch: Batch, when: Timing) -> None:
         """Count the gaps of a run whose sequences do not all begin, or end, together."""
-        first_s, gain_s, count = when.first_s, when.gain_s, when.count
+        first_s, gain_s = when.first_s, when.gain_s
+        # How many steps there are, and how many of them are on the line between the first and the last one.
+        count, between = (when.count + 1, when.count - 1) if when.closing_s else (when.count, when.count - 2)
         members = batch.decodes.members
         paused = dict.fromkeys(run.paused)
         gone = {sequence for sequence in self._gone if sequence in members and sequence not in paused}
@@ -116,8 +127,8 @@ class Gaps:
         self.seen.add(then_s - self._last_s, (going if count > 1 else finishing) - len(late_s))
         for moment_s in late_s:
             self.seen.add(then_s - moment_s)
-        if count > 2:
-            self.seen.add_line(first_s + gain_s, gain_s, count - 2, going)
+        if between > 0:
+            self.seen.add_line(first_s + gain_s, gain_s, between, going)
         if count > 1:
-            self.seen.add(first_s + gain_s * (count - 1), finishing)
+            self.seen.add(when.closing_s or first_s + gain_s * (count - 1), finishing)
         self._apart = {sequence: self._apart.get(sequence, self._last_s) for sequence in paused}

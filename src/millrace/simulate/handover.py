@@ -15,9 +15,11 @@ from msgspec import UNSET, Struct
 from millrace.core.event import Cancel, Dispatch, Failed, Prefilled, Refuse
 from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
+from millrace.simulate.engine import Engine
 from millrace.simulate.flight import Flight
 from millrace.simulate.links import Carried, Links, Transfer
-from millrace.simulate.server import Engine, Server
+from millrace.simulate.lockstep import Lockstep
+from millrace.simulate.server import Server
 from millrace.simulate.world import DOWN, WHY, World
 
 
@@ -39,7 +41,11 @@ class SplitWorld(World):
     """
 
     def __init__(
-        self, *args: Any, splitting: Mapping[str, Server], carried: Carried | None = None, **how: Any
+        self,
+        *args: Any,
+        splitting: Mapping[str, Server | Lockstep],
+        carried: Carried | None = None,
+        **how: Any,
     ) -> None:
         super().__init__(*args, **how)
         self._splitting = splitting

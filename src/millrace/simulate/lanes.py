@@ -9,12 +9,15 @@ from msgspec import Struct
 
 from millrace.core.replica import Report
 from millrace.replica.progress import Progress
+from millrace.simulate.engine import Engine
 from millrace.simulate.job import Job
-from millrace.simulate.server import Engine
 
 
 class Stretch(Struct, frozen=True, kw_only=True):
-    """A run of like steps of one engine: who ran in it, who waited when it began, who ended with it."""
+    """A run of steps of one engine: who ran in it, who waited when it began, who ended with it.
+
+    `kv_free_tokens` of the cache were free on average.
+    """
 
     replica: str
     start_s: float
@@ -22,6 +25,7 @@ class Stretch(Struct, frozen=True, kw_only=True):
     running: int
     waiting: int
     ended: int
+    kv_free_tokens: float
 
 
 Watch = Callable[[Stretch], object]
@@ -71,10 +75,19 @@ class Observed:
         self.end_s = self.engine.end_s
         return sooner
 
+    def make_way(self, now_s: float) -> bool:
+        """Let the run end when who has just been added may get its turn; False if it would have anyway."""
+        sooner = self.engine.make_way(now_s)
+        self.end_s = self.engine.end_s
+        return sooner
+
     def finish(self) -> Progress:
         """End the run under way, and tell of it."""
-        progress = self.engine.finish()
         assert self._begun is not None
+        begun_free, last_free = (
+            report.kv_free_tokens or 0 for report in (self._begun, self.engine.report(self.end_s))
+        )
+        progress = self.engine.finish()
         self.tell(
             Stretch(
                 replica=self.id,
@@ -83,6 +96,7 @@ class Observed:
                 running=self._begun.running or 0,
                 waiting=self._begun.waiting or 0,
                 ended=len(progress.ended),
+                kv_free_tokens=(begun_free + last_free) / 2,
             )
         )
         return progress

@@ -9,8 +9,9 @@ from millrace.core.cost import SharedCost, StepShape
 from millrace.core.replica import Report
 from millrace.replica.progress import End, Progress
 from millrace.replica.sequence import Sequence
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.job import Job
-from millrace.simulate.server import Server, ServerSpec
+from millrace.simulate.server import Server
 
 
 class Lockstep:
@@ -27,6 +28,7 @@ class Lockstep:
         self.spec = spec.spec
         self.cold_start_s = spec.cold_start_s
         self.cost: SharedCost = spec.cost
+        self.kv_bytes_per_token = spec.kv_bytes_per_token
         own = replace(spec, cost=_Own(spec.cost))
         self.ranks = [Server(own, batching, longest=1) for _ in range(spec.ranks)]
         self.end_s = 0.0
@@ -37,11 +39,25 @@ class Lockstep:
         """Whether a step is under way."""
         return any(rank.busy for rank in self.ranks)
 
-    def add(self, job: Job) -> None:
-        """Queue a job at one of the ranks. Raises ValueError for one that can never fit."""
+    def add(self, job: Job, *, prompt_only: bool = False) -> None:
+        """Queue a job, or its prompt only, at one of the ranks. Raises ValueError if it can never fit."""
         rank = min(self.ranks, key=_crowd)
-        rank.add(job)
+        rank.add(job, prompt_only=prompt_only)
         self._rank_of[job.request.id] = rank
+
+    def expect(self, job: Job, cached_tokens: int) -> None:
+        """Let a job wait at one of the ranks for the KV cache of its prompt. Raises like `add`."""
+        rank = min(self.ranks, key=_crowd)
+        rank.expect(job, cached_tokens)
+        self._rank_of[job.request.id] = rank
+
+    def granted(self) -> list[tuple[str, int]]:
+        """Return the expected jobs that got their blocks since the last time, and the tokens to come."""
+        return [grant for rank in self.ranks for grant in rank.granted()]
+
+    def land(self, request_id: str) -> None:
+        """Note that the KV cache of an expected job is here, at its rank."""
+        self._rank_of[request_id].land(request_id)
 
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
@@ -70,8 +86,12 @@ class Lockstep:
         """There is never more than one step to cut: return False."""
         return False
 
+    def make_way(self, now_s: float) -> bool:
+        """There is never more than one step to end before: return False."""
+        return False
+
     def finish(self) -> Progress:
-        """End the step under way; completed jobs are forgotten."""
+        """End the step under way; completed jobs are forgotten, but for prompts that are kept for others."""
         first: list[Sequence] = []
         ended: list[End] = []
         for rank in self.ranks:
@@ -81,7 +101,8 @@ class Lockstep:
                 first += progress.first
                 ended += progress.ended
         for end in ended:
-            del self._rank_of[end.sequence.id]
+            if not end.sequence.keeps:
+                del self._rank_of[end.sequence.id]
         return Progress(first, ended)
 
     def report(self, now_s: float) -> Report:

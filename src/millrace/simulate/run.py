@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -20,26 +21,32 @@ from millrace.core.histogram import Histogram
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
-from millrace.simulate.bill import MeteredServer, bill
+from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
 from millrace.simulate.links import Carried
 from millrace.simulate.lockstep import Lockstep
-from millrace.simulate.server import Engine, Server, ServerSpec
+from millrace.simulate.occupancy import Occupancy, Occupied
+from millrace.simulate.server import Server
 from millrace.simulate.sessions import Sessions
 from millrace.simulate.world import Surroundings, Watcher, World
+
+T = TypeVar("T")
 
 
 class Simulation(Struct, frozen=True, kw_only=True):
     """How a policy did: the summary, virtual and real seconds, and every outcome if they were kept.
 
-    `itl_s` is of the gaps between any two tokens of a request; None if there were none, or nobody asked.
+    `itl_s` is of the gaps between any two tokens of a request; None if there were none, or nobody asked, as
+    with `occupancy`, which is how full the fleet was over time.
     """
 
     measured: Measured
     itl_s: Summary | None = None
+    occupancy: Occupancy | None = None
     simulated_s: float
     wall_s: float
     kept: list[Outcome] | None = None
@@ -67,6 +74,7 @@ def simulate(
     leaping: bool = True,
     metered: bool = False,
     itl: bool = False,
+    occupancy: bool = False,
     keep_outcomes: bool = True,
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
@@ -75,7 +83,7 @@ def simulate(
     each run of steps of an engine, `transfers` each KV cache that was handed over. Jobs may come from a
     generator; without `keep_outcomes`, memory grows by 24 bytes per request only.
     Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`,
-    inter-token gaps if `itl`.
+    inter-token gaps if `itl`, and what is in use of the fleet if `occupancy`.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
     iteration is stepped through: slower by far, and the oracle that the leaps are held to.
     """
@@ -87,9 +95,11 @@ def simulate(
     longest = 1 if shared else ENDLESS
     engines = [_engine(spec, batching, leaping, longest, metered=metered) for spec in fleet]
     counting = list(_counting(engines)) if itl else []
+    occupied = Occupied(fleet) if occupancy else None
+    tell = _all_of(runs, occupied.tell if occupied else None)
     world = _world(engines, transfers)(
         controller,
-        [Observed(engine, runs) for engine in engines] if runs else engines,
+        [Observed(engine, tell) for engine in engines] if runs or occupied else engines,
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
         watch=_writer(controller, log) if log else None,
         surroundings=surroundings,
@@ -101,34 +111,32 @@ def simulate(
     return Simulation(
         measured=tally.measured(energy_j=spent.energy_j, cost_usd=spent.cost_usd),
         itl_s=_merged(counting),
+        occupancy=occupied.occupancy(world.ended_s) if occupied else None,
         simulated_s=world.ended_s,
         wall_s=time.perf_counter() - began_s,
         kept=outcomes if keep_outcomes else None,
     )
 
 
-def _world(engines: Sequence[Engine], transfers: Carried | None) -> Callable[..., World]:
+def _world(engines: Sequence[Server | Lockstep], transfers: Carried | None) -> Callable[..., World]:
     """Return what makes the world: one of handovers only if somebody computes prompts for others."""
     if all(engine.spec.role != "prefill" for engine in engines):
         return World
     answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
     if alone := {model for one in engines for model in one.spec.models} - answered:
         raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
-    splitting = {engine.id: engine for engine in engines if isinstance(engine, Server)}
-    if len(splitting) < len(engines):
-        raise ValueError("engines of several ranks hand over no KV cache: leave out ep, or role=prefill")
-    return partial(SplitWorld, splitting=splitting, carried=transfers)
+    return partial(SplitWorld, splitting={engine.id: engine for engine in engines}, carried=transfers)
 
 
-def _all_of(*listeners: Callable[[Outcome], object] | None) -> Callable[[Outcome], object]:
+def _all_of(*listeners: Callable[[T], object] | None) -> Callable[[T], object]:
     """Return what tells all of these that are there, without a detour if it is one."""
     known = [listener for listener in listeners if listener]
     if len(known) == 1:
         return known[0]
 
-    def tell(outcome: Outcome) -> None:
+    def tell(news: T) -> None:
         for listener in known:
-            listener(outcome)
+            listener(news)
 
     return tell
 
@@ -146,17 +154,16 @@ def _rare_collections() -> Iterator[None]:
 
 def _engine(
     spec: ServerSpec, batching: BatchingPolicy, leaping: bool, longest: int, *, metered: bool
-) -> Engine:
+) -> Server | Lockstep:
     if spec.ranks > 1:
-        return Lockstep(spec, batching)
+        return (MeteredLockstep if metered else Lockstep)(spec, batching)
     return (MeteredServer if metered else Server)(spec, batching, leaping=leaping, longest=longest)
 
 
-def _counting(engines: Iterable[Engine]) -> Iterator[Gaps]:
+def _counting(engines: Iterable[Server | Lockstep]) -> Iterator[Gaps]:
     """Let engines, or each of their ranks, count inter-token gaps."""
     for engine in engines:
         for server in engine.ranks if isinstance(engine, Lockstep) else [engine]:
-            assert isinstance(server, Server)
             server.gaps = Gaps()
             yield server.gaps
 

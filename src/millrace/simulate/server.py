@@ -4,74 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from math import sqrt
-from typing import Protocol
-
-from msgspec import Struct
 
 from millrace.core.batch import BatchingPolicy
-from millrace.core.cost import ENDLESS, CostModel, StepShape, line_of
-from millrace.core.replica import Limits, ReplicaSpec, Report
+from millrace.core.cost import ENDLESS, StepShape, line_of
+from millrace.core.replica import Limits, Report
 from millrace.replica.adapters import AdapterBatch
 from millrace.replica.executor import Run, Step, StepResult
 from millrace.replica.progress import Progress
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
+from millrace.simulate.engine import ServerSpec
 from millrace.simulate.gaps import Gaps, Timing
 from millrace.simulate.job import Job
-
-
-class ServerSpec(Struct, frozen=True, kw_only=True):
-    """One engine of a simulated fleet: its name, what the controller knows of it, and what its steps cost.
-
-    An engine that schedules `ahead` decides on a step when the one before it begins (vLLM's asynchronous
-    scheduling), so whoever arrives during a step waits for the end of the next one too. An engine of
-    several `ranks` shares a model's experts among them, and its cost is a `SharedCost`. Once started, it
-    is ready after `cold_start_s`. `idle_w` is what all its devices draw with nothing to do,
-    `kv_bytes_per_token` what a token takes in its KV cache; None is unknown.
-    """
-
-    id: str
-    spec: ReplicaSpec
-    cost: CostModel
-    ahead: bool = False
-    ranks: int = 1
-    cold_start_s: float = 0.0
-    idle_w: float | None = None
-    kv_bytes_per_token: float | None = None
-
-
-class Engine(Protocol):
-    """What runs jobs in virtual time: at most one run is under way, and it ends when the world says so."""
-
-    id: str
-    spec: ReplicaSpec
-    cold_start_s: float
-    end_s: float
-
-    @property
-    def busy(self) -> bool:
-        """Whether a run is under way."""
-
-    def add(self, job: Job) -> None:
-        """Queue a job. Raises ValueError for one that can never fit."""
-
-    def abort(self, request_id: str) -> None:
-        """Forget a job, if it is still here."""
-
-    def drop(self, now_s: float) -> list[str]:
-        """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
-
-    def start(self, now_s: float, slowdown: float = 1.0) -> bool:
-        """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
-
-    def cut(self, now_s: float) -> bool:
-        """Let the run end with the step that is under way now; False if it would have anyway."""
-
-    def finish(self) -> Progress:
-        """End the run under way; completed jobs are forgotten."""
-
-    def report(self, now_s: float) -> Report:
-        """Return what the engine's `/metrics` would say now."""
 
 
 class Server:
@@ -79,7 +23,8 @@ class Server:
 
     A run of m steps whose prices rise evenly, from `first` by `gain` each, takes
     m * first + gain * m * (m - 1) / 2: it is jumped over at once, and cut at the end of a step when
-    something comes from outside, or where the price bends. It has at most `longest` steps. With `leaping` off
+    something comes from outside, or where the price bends. It has at most `longest` steps, or one more that
+    closes it. With `leaping` off
     every run is a single step that is planned and booked as an engine does, one sequence after the other; the
     outcome is the same.
     """
@@ -109,11 +54,17 @@ class Server:
         self._run: Run | Step | None = None
         self._start_s = self._first_s = self._gain_s = 0.0
         self._count = 1
+        self._alike_until_s = 0.0  # if another step closes the run
 
     @property
     def busy(self) -> bool:
         """Whether a run is under way."""
         return self._run is not None
+
+    @property
+    def closing(self) -> Run | None:
+        """The step that closes the run, if there is one."""
+        return self._run.closing if self._alike_until_s and isinstance(self._run, Run) else None
 
     @property
     def tokens(self) -> int:
@@ -193,14 +144,18 @@ class Server:
         if run is None:
             return False
         loading_s = self._loading_s = self._loads_s() if self._load_s else 0.0
-        count = 1
+        count, closing = 1, None
         if longest > 1 and not loading_s:
-            count = replica.lasting(run)  # type: ignore[arg-type]  # a Run, as only leaps are so long
-        self._start_s = now_s
+            assert isinstance(run, Run), "only leaps are so long"
+            count = replica.lasting(run)
+            if closing := run.closing:
+                count = run.alike
+        self._start_s, self._alike_until_s = now_s, 0.0
         if count > 1:
             first_s, gain_s, straight = self._line(run.shape)
             if count > straight or count > longest:
                 count = min(straight, longest)
+                closing = None
             self._first_s = first_s = slowdown * first_s
             self._gain_s = gain_s = slowdown * gain_s
             # Spelled out here and in `cut` and `_steps_by`: every run comes by, and a call would be felt.
@@ -209,26 +164,46 @@ class Server:
             self._first_s = first_s = slowdown * (self.cost.step_s(run.shape) + loading_s)
             self.end_s = now_s + first_s
         self._count = count
+        if closing:
+            self._alike_until_s = self.end_s
+            self.end_s += slowdown * self.cost.step_s(closing.shape)
         return True
 
     def cut(self, now_s: float) -> bool:
         """Let the run end with the step that is under way now; False if it would have anyway."""
+        closes = self._alike_until_s > 0.0
+        if closes and not self._leave_open(now_s):
+            return False
         count = self._steps_by(now_s - self._start_s)
         if count >= self._count:
-            return False
+            return closes
         self._count = count
         self.end_s = self._start_s + (count * self._first_s + self._gain_s * (count * (count - 1) * 0.5))
         return True
 
+    def make_way(self, now_s: float) -> bool:
+        """Let the run end when who has just been added may get its turn; False if it would have anyway.
+
+        An eager policy has nothing for it as long as a prompt fills the steps, or there is no seat or block.
+        """
+        run = self._run
+        if isinstance(run, Run) and self.replica.eager and not self.ahead:
+            if run.prefills:
+                return self._alike_until_s > 0.0 and self._leave_open(now_s)
+            if self.replica.batch.crowded:
+                return False
+        return self.cut(now_s)
+
     def finish(self) -> Progress:
         """End the run under way; completed jobs are forgotten."""
+        closing = self.closing if self._alike_until_s else None
         run, self._run = self._run, None
         assert run is not None, "no run is under way"
         gaps = self.gaps
         if isinstance(run, Run):
             if gaps:
-                gaps.ended(run, self.replica.batch, self._timing(self._count), self.end_s)
-            return self.replica.finish(run, self._count)
+                gaps.ended(closing or run, self.replica.batch, self._timing(), self.end_s)
+            return self.replica.finish(run, self._count + 1 if closing else self._count)
         progress = self.replica.commit(run, StepResult(self.end_s - self._start_s))
         if gaps:
             gaps.each(progress.emitted, self.end_s)
@@ -238,7 +213,7 @@ class Server:
         """Return what the engine's `/metrics` would say now."""
         waiting, running = self.load
         free_tokens = self.replica.kv_free_tokens
-        if isinstance(self._run, Run) and (count := self._steps_by(now_s - self._start_s)) > 1:
+        if isinstance(self._run, Run) and (count := self._steps_at(now_s)) > 1:
             free_tokens -= self.replica.taken_tokens(self._run, count)
         return Report(
             now_s=now_s,
@@ -249,21 +224,24 @@ class Server:
         )
 
     def under_way(self) -> tuple[StepShape, int, float]:
-        """Return the first step of the run under way, how many like it there are, and their own seconds."""
+        """Return the first step of the run under way, how many like it there are, and the seconds of all."""
         assert self._run is not None
         return self._run.shape, self._count, self.end_s - self._start_s - self._loading_s
 
     def _count_until(self, now_s: float, gaps: Gaps) -> None:
         """Count the gaps of the run under way as far as it has come."""
         run = self._run
-        if isinstance(run, Run) and (steps := self._steps_by(now_s - self._start_s) - 1):
-            gaps.cut_off(run, self.replica.batch, self._timing(steps))
+        if isinstance(run, Run) and (steps := self._steps_at(now_s) - 1):
+            when = Timing(self._start_s, self._first_s, self._gain_s, steps)
+            gaps.cut_off(run, self.replica.batch, when)
         gaps.forget()
 
-    def _timing(self, count: int) -> Timing:
+    def _timing(self) -> Timing:
+        alike_until_s = self._alike_until_s
+        closing_s = self.end_s - alike_until_s if alike_until_s else 0.0
         # A rank's only step lasts until the slowest one's.
-        first_s = self._first_s if self._count > 1 else self.end_s - self._start_s
-        return Timing(self._start_s, first_s, self._gain_s, count)
+        first_s = self._first_s if self._count > 1 else (alike_until_s or self.end_s) - self._start_s
+        return Timing(self._start_s, first_s, self._gain_s, self._count, closing_s)
 
     def _loads_s(self) -> float:
         """Seconds that the step just planned waits for adapters."""
@@ -279,6 +257,19 @@ class Server:
         newcomers, self._unseen = self._unseen, []
         for sequence in newcomers:
             self.replica.add(sequence)
+
+    def _leave_open(self, now_s: float) -> bool:
+        """Take from the run the step that closes it; False if that is already under way."""
+        if now_s > self._alike_until_s:
+            return False
+        self.end_s, self._alike_until_s = self._alike_until_s, 0.0
+        return True
+
+    def _steps_at(self, now_s: float) -> int:
+        """The number of the step under way."""
+        if 0.0 < self._alike_until_s < now_s:
+            return self._count + 1
+        return self._steps_by(now_s - self._start_s)
 
     def _steps_by(self, elapsed_s: float) -> int:
         """The number of the first step that ends at or after `elapsed_s`: a quadratic, then corrected."""

@@ -25,11 +25,11 @@ from millrace.core.suggest import unknown
 from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
 from millrace.simulate.agenda import Agenda
+from millrace.simulate.engine import Engine
 from millrace.simulate.faults import Fault, late_joiners
 from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
 from millrace.simulate.presence import Presence
-from millrace.simulate.server import Engine
 from millrace.simulate.surroundings import Surroundings
 
 __all__ = ["Surroundings", "Watcher", "World"]
@@ -166,7 +166,7 @@ class World:
             return
         if not server.busy:
             self._start(server)
-        elif server.cut(self._agenda.now_s):
+        elif server.make_way(self._agenda.now_s):
             self._agenda.at(server.end_s, self._ended, server)
 
     def _start(self, server: Engine) -> None:

@@ -136,7 +136,9 @@ def test_a_report_of_simulated_runs_is_a_page_and_its_data(
         assert shown["simulated"]["measured"]["e2e_s"] == told["e2e_s"]
         assert shown["simulated"]["token_gap_s"] == told["itl_s"]
         assert told["itl_s"]["count"] > 0
+        assert len(shown["simulated"]["occupancy"]["replicas"]) > 1
     page = (tmp_path / "report.html").read_text()
+    assert "How full the fleet was" in page
     assert page.startswith("<!doctype html>")
     assert "round_robin" in page
 

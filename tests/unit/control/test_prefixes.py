@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from itertools import takewhile
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,14 +113,25 @@ def test_an_index_never_exceeds_its_budget_nor_claims_what_was_not_sent(
         assert index.matched_tokens(asked) == possible
 
 
-def test_the_index_takes_about_as_much_memory_as_it_says() -> None:
+@given(sent=st.lists(st.lists(st.integers(1, 4), max_size=5), max_size=20), capacity=st.integers(1, 6))
+def test_an_index_keeps_to_its_budget_even_if_names_are_not_chained(
+    sent: list[list[int]], capacity: int
+) -> None:
+    index = _index(capacity, *(_prompt(*blocks) for blocks in sent))
+    assert 0 <= index.held_bytes <= capacity * ENTRY_BYTES
+
+
+@pytest.mark.parametrize(("blocks", "least", "most"), [(1, 1.5, 2.5), (3, 0.5, 1.0), (50, 0.2, 0.6)])
+def test_the_index_takes_less_memory_than_it_says_but_for_prompts_of_one_block(
+    blocks: int, least: float, most: float
+) -> None:
     index = SentPrefixes(1 << 30)
     gc.collect()
     tracemalloc.start()
     for n in range(400):
-        index.remember(_prompt(*(draw(n, k) >> 1 for k in range(50))))
+        index.remember(_prompt(*(draw(n, k) >> 1 for k in range(blocks))))
     gc.collect()
     taken_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert index.held_bytes == 20_000 * ENTRY_BYTES
-    assert 0.6 * index.held_bytes < taken_bytes < 1.4 * index.held_bytes
+    assert index.held_bytes == 400 * blocks * ENTRY_BYTES
+    assert least * index.held_bytes < taken_bytes < most * index.held_bytes

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.core.blocks import chain_bytes, chain_contents, chain_tokens, contents_of, root_of
+from millrace.core.blocks import (
+    chain_bytes,
+    chain_contents,
+    chain_tokens,
+    contents_of,
+    in_common,
+    root_of,
+)
 
 tokens = st.lists(st.integers(0, 2), max_size=14)
 
@@ -24,6 +31,13 @@ def test_two_token_chains_are_equal_exactly_as_far_as_their_blocks(
     first, second = chain_tokens(one, block_tokens), chain_tokens(other, block_tokens)
     assert len(first) == len(one) // block_tokens
     assert _shared(first, second) == _shared(one, other) // block_tokens
+
+
+@given(one=tokens, other=tokens, before=st.integers(0, 3))
+def test_chains_have_in_common_what_a_walk_finds(one: list[int], other: list[int], before: int) -> None:
+    first, second = chain_tokens([7, *one], 1), chain_tokens([7, *other], 1)
+    in_front = [-1 - n for n in range(before)]
+    assert in_common(first, in_front + second, before) == _shared(first, second)
 
 
 def test_a_chain_can_be_continued_from_its_last_block() -> None:

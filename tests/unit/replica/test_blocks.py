@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from millrace.replica.blocks import BlockPool
+from millrace.replica.blocks import BlockPool, Table
 
 
-def filled(pool: BlockPool, *contents: int) -> list[int]:
+def held(pool: BlockPool, hashes: list[int], blocks: int) -> Table:
+    """Hold so many blocks, the first of which are known."""
+    table = Table()
+    assert pool.acquire(table, hashes, blocks)
+    return table
+
+
+def filled(pool: BlockPool, *contents: int) -> Table:
     """Hold blocks with these contents, as a sequence that has computed them does."""
-    table = pool.acquire([], len(contents))
-    assert table is not None
-    for block, content in zip(table, contents, strict=True):
-        pool.publish(block, content)
+    table = held(pool, [], len(contents))
+    pool.publish(table, contents, 0, len(contents))
     return table
 
 
@@ -23,16 +30,16 @@ def test_a_new_pool_is_free_and_finds_nothing() -> None:
 
 def test_acquiring_takes_all_or_nothing() -> None:
     pool = BlockPool(3)
-    table = pool.acquire([], 2)
-    assert table is not None
-    assert pool.acquire([], 2) is None
+    table, other = held(pool, [], 2), Table()
+    assert not pool.acquire(other, [], 2)
+    assert not other
     assert pool.free == 1
     pool.audit([table])
 
 
 def test_growing_takes_all_or_nothing() -> None:
     pool = BlockPool(3)
-    table: list[int] = []
+    table = Table()
     assert pool.grow(table, 2)
     assert not pool.grow(table, 2)
     assert len(table) == 2
@@ -51,9 +58,7 @@ def test_content_outlives_its_last_holder_and_is_shared_by_the_next_two() -> Non
     blocks = list(first)
     pool.release(first)
     assert (pool.free, pool.findable) == (4, 2)
-    second, third = pool.acquire([1, 2], 3), pool.acquire([1], 1)
-    assert second is not None
-    assert third is not None
+    second, third = held(pool, [1, 2], 3), held(pool, [1], 1)
     assert second[:2] == blocks
     assert third == blocks[:1]
     pool.audit([second, third])
@@ -62,8 +67,7 @@ def test_content_outlives_its_last_holder_and_is_shared_by_the_next_two() -> Non
 def test_a_released_table_is_emptied_and_a_shared_block_stays_held() -> None:
     pool = BlockPool(2)
     first = filled(pool, 1)
-    second = pool.acquire([1], 1)
-    assert second is not None
+    second = held(pool, [1], 1)
     pool.release(first)
     assert first == []
     assert pool.free == 1
@@ -73,7 +77,7 @@ def test_a_released_table_is_emptied_and_a_shared_block_stays_held() -> None:
 def test_blank_blocks_are_used_before_content_is_forgotten() -> None:
     pool = BlockPool(3)
     pool.release(filled(pool, 1))
-    pool.acquire([], 2)
+    held(pool, [], 2)
     assert pool.matched([1]) == 1
 
 
@@ -82,22 +86,22 @@ def test_the_content_released_longest_ago_is_forgotten_first() -> None:
     one, two = filled(pool, 1), filled(pool, 2)
     pool.release(two)
     pool.release(one)
-    assert pool.acquire([], 1) is not None
+    held(pool, [], 1)
     assert (pool.matched([1]), pool.matched([2])) == (1, 0)
 
 
 def test_the_tail_of_a_table_is_forgotten_before_its_head() -> None:
     pool = BlockPool(3)
     pool.release(filled(pool, 1, 2, 3))
-    pool.acquire([], 2)
+    held(pool, [], 2)
     assert pool.matched([1, 2, 3]) == 1
 
 
 def test_matched_blocks_that_nobody_holds_count_as_taken() -> None:
     pool = BlockPool(2)
     pool.release(filled(pool, 1))
-    assert pool.acquire([1], 3) is None
-    assert pool.acquire([1], 2) is not None
+    assert not pool.acquire(Table(), [1], 3)
+    held(pool, [1], 2)
     assert pool.free == 0
 
 
@@ -122,13 +126,30 @@ def test_only_releases_and_new_content_ease() -> None:
     filled(pool, 1)
     pool.grow(table, 1)
     assert pool.eased == eased
-    pool.publish(table[1], 2)
+    pool.publish(table, [1, 2], 1, 2)
     pool.release(table)
     assert pool.eased == eased + 2
 
 
+@given(prompts=st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=5), max_size=20))
+def test_no_block_is_lost_even_if_names_are_not_chained(prompts: list[list[int]]) -> None:
+    pool, tables = BlockPool(12), [Table() for _ in range(3)]
+    for turn, names in enumerate(prompts):
+        table, hits = tables[turn % 3], pool.matched(names)
+        pool.release(table)
+        if pool.acquire(table, names[:hits], len(names)):
+            assert len(table) == len(names)
+            if hits < len(names):
+                pool.publish(table, names, hits, len(names))
+    for table in tables:
+        pool.release(table)
+    assert pool.free == 12
+    assert pool.acquire(tables[0], [], 12)
+    assert sorted(tables[0]) == list(range(12))
+
+
 def test_the_audit_notices_a_lost_table() -> None:
     pool = BlockPool(2)
-    pool.acquire([], 1)
+    held(pool, [], 1)
     with pytest.raises(AssertionError):
         pool.audit([])

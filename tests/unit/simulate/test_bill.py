@@ -39,6 +39,9 @@ class Steady(Struct, frozen=True):
     def experts_s(self, tokens: int) -> float:
         return 0.0
 
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        return self.joules
+
 
 def job(name: str, t_s: float = 0.0, *, output: int = 4) -> Job:
     asked = Request(id=name, model="m", prompt_tokens=100, max_tokens=output)
@@ -99,9 +102,10 @@ def test_engines_that_slow_each_other_down_wait_for_the_longer_part() -> None:
     assert found.energy_j == pytest.approx(4 * 10.0 + 2 * 3.0)
 
 
-@pytest.mark.parametrize("unknown", [{"idle_w": None}, {"cost": Steady(nan)}, {"ranks": 2}])
-def test_joules_that_are_not_known_are_not_taken_for_none(unknown: dict[str, Any]) -> None:
-    found = spent([job("a")], **unknown)
+@pytest.mark.parametrize("unknown", [{"idle_w": None}, {"cost": Steady(nan)}])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_joules_that_are_not_known_are_not_taken_for_none(unknown: dict[str, Any], ranks: int) -> None:
+    found = spent([job("a")], ranks=ranks, **unknown)
     assert (found.energy_j, found.energy_per_token_j) == (None, None)
     assert found.cost_usd is not None
 
@@ -132,13 +136,14 @@ def test_leaps_draw_what_the_steps_draw(jobs: list[Job], limit: Limits) -> None:
     assert leapt.energy_j == pytest.approx(stepped.energy_j, rel=1e-9)
 
 
-def test_a_described_fleet_draws_between_idle_and_full_power() -> None:
-    groups = parse_fleet("2x h100 llama-3-70b tp=4")
+@pytest.mark.parametrize("fleet", ["h100 llama-3-70b tp=4", "h200 mixtral-8x7b tp=2 ep=2"])
+def test_a_described_fleet_draws_between_idle_and_full_power(fleet: str) -> None:
+    groups = parse_fleet(f"2x {fleet}")
     device = groups[0].device
     assert device.idle_w is not None
     assert device.tdp_w is not None
     assert isinstance(groups[0].roofline, Roofline)
-    asked = Request(id="q", model="llama-3-70b", prompt_tokens=500, max_tokens=50)
+    asked = Request(id="q", model=groups[0].model.name, prompt_tokens=500, max_tokens=50)
     one = Job(t_s=1.0, request=asked, prompt_tokens=500, output_tokens=50)
     controller = Controller(load("routing", "least_work"), load("queueing", "fcfs"))
     found = simulate([one], servers(groups), controller, load("batching", "split_fuse"), metered=True)

@@ -26,6 +26,9 @@ class Shared(Struct, frozen=True):
     def experts_s(self, tokens: int) -> float:
         return 0.0
 
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        return 0.0
+
     def step_s(self, shape: StepShape) -> float:
         return 1.0
 

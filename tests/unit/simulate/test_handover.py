@@ -39,6 +39,9 @@ class Steady(Struct, frozen=True):
     def experts_s(self, tokens: int) -> float:
         return 0.0
 
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        return 1.0
+
 
 class Leaving(Controller):
     """A controller whose clients leave when this has happened to their requests."""
@@ -231,10 +234,34 @@ def test_a_cache_of_unknown_size_cannot_be_carried() -> None:
         play([job("q")], fleet_of("prefill", "decode", kv_bytes_per_token=None))
 
 
-def test_engines_of_several_ranks_take_no_part() -> None:
-    fleet = fleet_of("prefill", "decode")
-    with pytest.raises(ValueError, match="several ranks"):
-        play([job("q")], [fleet[0], replace(fleet[1], ranks=2)])
+def test_ranks_compute_prompts_for_the_ranks_of_others() -> None:
+    alone = play([job("q")], fleet_of("prefill", "decode"))
+    for ranks in ((2, 2), (1, 2), (2, 1)):
+        pair = zip(fleet_of("prefill", "decode"), ranks, strict=True)
+        assert play([job("q")], [replace(one, ranks=n) for one, n in pair]) == alone
+
+
+def test_each_rank_keeps_its_own_cache_of_what_is_handed_over() -> None:
+    jobs = [job("a", blocks=6), job("b", blocks=6), job("c", 20.0, blocks=6)]
+    fleet = fleet_of("prefill", "decode", ranks=2)
+    found, carried = play(jobs, fleet)
+    assert [one.status for one in found.values()] == ["completed"] * 3
+    # a and b are at different ranks, which know nothing of each other's blocks; c finds six with one of them.
+    assert [what for what, _, _ in carried] == ["r0>r1 1000", "r0>r1 1000", "r0>r1 40"]
+
+
+@pytest.mark.parametrize("script", ["kill r0 at 0.5s", "kill r1 at 1.2s", "kill r1 at 3.2s"])
+def test_ranks_that_are_lost_in_a_handover_leave_a_request_where_any_loss_does(script: str) -> None:
+    jobs = [job("q"), job("r", 10.0)]
+    script += "; start r0 at 8s; start r1 at 8s"
+    lost = play(jobs, fleet_of("prefill", "decode", ranks=2), script=script)
+    assert lost == play(jobs, fleet_of("prefill", "decode"), script=script)
+    assert lost[0]["r"].prefilled_on == "r0"
+
+
+def test_a_client_that_leaves_takes_its_prompt_back_from_the_ranks() -> None:
+    found, carried = play([job("q")], fleet_of("prefill", "decode", ranks=2), kind=Leaving)
+    assert (found["q"].status, carried) == ("cancelled", [])
 
 
 def test_somebody_has_to_answer() -> None:

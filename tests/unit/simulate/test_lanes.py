@@ -72,7 +72,9 @@ def test_an_abort_reaches_the_engine() -> None:
 def test_a_chrome_trace_is_json_in_microseconds() -> None:
     written: list[bytes] = []
     trace = ChromeTrace(written.append, "some policy", ["r0", "r1"])
-    trace.tell(Stretch(replica="r1", start_s=1.0, end_s=1.5, running=3, waiting=2, ended=1))
+    trace.tell(
+        Stretch(replica="r1", start_s=1.0, end_s=1.5, running=3, waiting=2, ended=1, kv_free_tokens=9.0)
+    )
     trace.close()
     *names, only = json.loads(b"".join(written))["traceEvents"]
     assert [(event["tid"], event["args"]["name"]) for event in names] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.control import Controller
 from millrace.core.cost import StepShape
@@ -12,6 +13,7 @@ from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
+from millrace.simulate.bill import MeteredLockstep
 from millrace.simulate.lockstep import Lockstep
 
 LIMITS = Limits(step_tokens=100, sequences=8, kv_blocks=100, context_tokens=512)
@@ -31,7 +33,11 @@ class Shared(Struct, frozen=True):
         return self.own_s(shape) + self.experts_s(shape.tokens)
 
     def step_j(self, shape: StepShape) -> float:
-        return 0.0
+        return self.rank_j(shape, shape.tokens, self.step_s(shape))
+
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        """Ten joules for each token of its own, one for each of all, a watt besides."""
+        return 10.0 * shape.tokens + tokens + seconds
 
 
 class Alone(Struct, frozen=True):
@@ -111,6 +117,28 @@ def test_ranks_need_a_price_for_what_they_share() -> None:
     server = ServerSpec(id="r0", spec=ReplicaSpec(models=("m",)), cost=Alone(), ranks=2)
     with pytest.raises(ValueError, match="r0 has 2 ranks; its cost must tell what they share"):
         Lockstep(server, BATCHING)
+
+
+def test_every_rank_draws_for_its_own_part_for_its_experts_and_for_waiting() -> None:
+    controller = Controller(load("routing", "round_robin"), load("queueing", "fcfs"))
+    server = replace(spec(), idle_w=3.0)
+    jobs = [job("a", prompt=20), job("b", at=100.0, prompt=30), job("c", at=100.5, prompt=10)]
+    found = simulate(jobs, [server], controller, BATCHING, metered=True)
+    # a and b find both ranks idle, c waits for the end of b: each step is one rank's, and the other's wait.
+    tokens, busy_s = 60, (20 + 0.2) + (30 + 0.3) + (10 + 0.1)
+    assert found.simulated_s == pytest.approx(100 + 30.3 + 10.1)
+    waited_s = found.simulated_s - busy_s
+    assert found.measured.energy_j == pytest.approx(10 * tokens + 2 * tokens + 2 * busy_s + 3 * waited_s)
+
+
+def test_ranks_that_work_together_draw_together() -> None:
+    engine = MeteredLockstep(replace(spec(), idle_w=3.0), BATCHING)
+    engine.add(job("a", prompt=30))
+    engine.add(job("b", prompt=10))
+    assert engine.start(0.0, 2.0)  # twice as slow: its own joules are those of half the time
+    engine.finish()
+    own_s = 30 + 0.4
+    assert engine.meter.energy_j(2 * own_s) == pytest.approx(400 + 2 * 40 + 2 * own_s + 3 * own_s)
 
 
 def test_gaps_between_tokens_are_those_of_all_ranks_and_as_long_as_their_common_steps() -> None:

@@ -79,4 +79,5 @@ def _run(run: Run) -> dict[str, Any]:
         "measured": run.measured,
         "client_lag_s": run.client_lag_s,
         "token_gap_s": run.token_gap_s,
+        **({"occupancy": run.occupancy} if run.occupancy else {}),
     }

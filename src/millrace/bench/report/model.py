@@ -11,6 +11,7 @@ from msgspec import Struct
 from millrace.core.outcome import Measured, Outcome
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
+from millrace.simulate.occupancy import Occupancy
 
 World = Literal["live", "simulated"]
 WORLDS: tuple[World, ...] = ("live", "simulated")
@@ -19,13 +20,15 @@ WORLDS: tuple[World, ...] = ("live", "simulated")
 class Run(Struct, frozen=True, kw_only=True):
     """One policy in one world, with the time between two tokens of an answer (live: two pieces of one).
 
-    `client_lag_s` is what only the client of a live run can measure.
+    `client_lag_s` is what only the client of a live run can measure, `occupancy` what only a simulation
+    that was watched can tell.
     """
 
     measured: Measured
     outcomes: list[Outcome]
     client_lag_s: Summary | None = None
     token_gap_s: Summary | None = None
+    occupancy: Occupancy | None = None
 
 
 class Repeat(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,8 @@ from millrace.bench.report.charts.bullets import bullets
 from millrace.bench.report.charts.cdf import cdf
 from millrace.bench.report.charts.errors import errors
 from millrace.bench.report.charts.figure import Figure, colour
+from millrace.bench.report.charts.occupancy import occupancy
+from millrace.bench.report.charts.rate import rate
 from millrace.bench.report.charts.scatter import scatter
 from millrace.bench.report.charts.timeline import timeline
 from millrace.bench.report.markup import element, escape
@@ -56,6 +58,7 @@ def _parts(report: RunReport) -> Iterable[str]:
     notes = [_TERMS, _REPEATS] if _repeats(report) else [_TERMS]
     told = [element("p", note, class_="note") for note in notes]
     yield _section("Policies compared", tables.comparison(report), *told)
+    yield from _beside(report)
     yield _section("Latency", *map(_figure, _latency(report)))
     yield _section("The fleet over time", *map(_figure, _fleet(report)))
     yield _section("Slowest requests", element("div", *_slow(report)))
@@ -63,6 +66,15 @@ def _parts(report: RunReport) -> Iterable[str]:
     yield _section("Errors", tables.errors(report) or fine)
     yield _section("All percentiles", tables.percentiles(report))
     yield _section("How to make this report again", *_again(report))
+
+
+def _beside(report: RunReport) -> Iterable[str]:
+    """What is known of some runs only."""
+    if later := tables.against(report):
+        note = element("p", tables.AGAINST.format(escape(report.policies[0].name)), class_="note")
+        yield _section("How sure the difference is", later, note)
+    if spent := tables.spent(report):
+        yield _section("Dollars and joules", spent, element("p", tables.SPENT, class_="note"))
 
 
 def _slow(report: RunReport) -> Iterable[str]:
@@ -84,9 +96,10 @@ def _latency(report: RunReport) -> Iterable[Figure]:
 
 def _fleet(report: RunReport) -> Iterable[Figure]:
     yield timeline(report.policies)
-    spread = balance(report.policies)
-    if spread:
-        yield spread
+    yield rate(report.policies)
+    for found in (occupancy(report.policies), balance(report.policies)):
+        if found:
+            yield found
     yield scatter(report.policies, limit_s=report.slo.ttft_s)
 
 

@@ -8,12 +8,28 @@ from itertools import groupby
 
 from millrace.bench.report.markup import element, escape
 from millrace.bench.report.metrics import METRICS, REQUESTS, Metric, difference, lines, within
-from millrace.bench.report.model import PolicyRuns, RunReport
-from millrace.bench.report.units import column_decimals, duration, fixed
-from millrace.core.outcome import Outcome
+from millrace.bench.report.model import WORLDS, PolicyRuns, Run, RunReport
+from millrace.bench.report.units import (
+    MISSING,
+    column_decimals,
+    duration,
+    fixed,
+    signed_duration,
+    significant,
+)
+from millrace.core.compare import Comparison, Estimate, Pair, compared, matched
+from millrace.core.outcome import Measured, Outcome
 from millrace.core.stats import Summary
 
 SLOWEST = 15
+AGAINST = (
+    "Mean time later (+) or sooner (\u2212) than under {} for the requests that completed under both, with "
+    "intervals that hold 95 % of the means of redrawn blocks of neighbouring requests."
+)
+SPENT = (
+    "Modelled, for the whole fleet from beginning to end, waiting too, and for tokens of completed answers."
+)
+_KWH_J = 3.6e6
 _STRETCH = {"preserveAspectRatio": "none", "aria_hidden": "true"}
 _POINTS = ("min", "mean", "p50", "p75", "p90", "p95", "p99", "max")
 
@@ -51,6 +67,31 @@ def percentiles(report: RunReport) -> str:
     return table(columns, rows + gaps, caption="Percentiles of completed requests", words=3)
 
 
+def against(report: RunReport) -> str:
+    """How much later the other policies are than the first, world by world; empty if there is no other."""
+    first, *others = report.policies
+    rows = [
+        [policy.name, world, *_later(compared(pairs))]
+        for policy in others
+        for world in WORLDS
+        if (pairs := _pairs(first.all_of(world), policy.all_of(world)))
+    ]
+    columns = ["policy", "world", "requests", "TTFT", "95 % interval", "E2E", "95 % interval"]
+    return table(columns, rows, caption=f"Later than {first.name}") if rows else ""
+
+
+def spent(report: RunReport) -> str:
+    """What each fleet cost, and for what it answered; empty if nothing of it is known."""
+    known = [
+        (policy.name, world, run.measured)
+        for policy, world, run in report.runs()
+        if (run.measured.cost_usd, run.measured.energy_j) != (None, None)
+    ]
+    columns = ["policy", "world", "dollars", "$ for 1M tokens", "kWh", "J/token"]
+    rows = [[name, world, *_figures(measured)] for name, world, measured in known]
+    return table(columns, rows, caption="Dollars and joules") if rows else ""
+
+
 def slowest(policy: PolicyRuns) -> str:
     """The requests that waited longest for their first token, in the policy's main run."""
     known = [o for o in policy.main.outcomes if o.ttft_s is not None]
@@ -75,6 +116,27 @@ def errors(report: RunReport) -> str:
             rows.append([policy.name, world, status, example.error or kind, example.id, f"{count:,}"])
     columns = ("policy", "world", "status", "for example", "request", "requests")
     return table(columns, rows, caption="Requests without an answer", words=5) if rows else ""
+
+
+def _pairs(base: Sequence[Run], other: Sequence[Run]) -> list[Pair]:
+    """Requests of like repeats, which were the same."""
+    return [pair for a, b in zip(base, other, strict=False) for pair in matched(a.outcomes, b.outcomes)]
+
+
+def _later(found: Comparison | None) -> list[str]:
+    assert found is not None  # as there are pairs
+    return [f"{found.requests:,}", *_interval(found.ttft_s), *_interval(found.e2e_s)]
+
+
+def _interval(found: Estimate) -> list[str]:
+    mean, low, high = (signed_duration(seconds) for seconds in (found.mean, found.low, found.high))
+    return [mean, f"{low} to {high}"]
+
+
+def _figures(measured: Measured) -> list[str]:
+    kwh = None if measured.energy_j is None else measured.energy_j / _KWH_J
+    figures = (measured.cost_usd, measured.usd_per_million_tokens, kwh, measured.energy_per_token_j)
+    return [MISSING if value is None else significant(value) for value in figures]
 
 
 def _rows(policy: PolicyRuns, metrics: Sequence[Metric], decimals: dict[str, int]) -> list[str]:

@@ -18,6 +18,11 @@ def duration(seconds: float | None) -> str:
     return f"{significant(seconds)}{NBSP}s"
 
 
+def signed_duration(seconds: float) -> str:
+    """A difference: `+84 ms`, `\u22121.24 s`."""
+    return f"{'+' if seconds > 0 else ''}{duration(seconds)}"
+
+
 def tick(seconds: float) -> str:
     """A round duration for an axis: `0`, `50 ms`, `2 s`."""
     if seconds == 0:

@@ -41,7 +41,10 @@ def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> str:
         PolicyRuns(
             name=ran.task.policy,
             simulated=Run(
-                measured=ran.found.measured, outcomes=ran.found.outcomes, token_gap_s=ran.found.itl_s
+                measured=ran.found.measured,
+                outcomes=ran.found.outcomes,
+                token_gap_s=ran.found.itl_s,
+                occupancy=ran.found.occupancy,
             ),
         )
         for ran in every

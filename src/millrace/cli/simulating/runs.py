@@ -42,11 +42,18 @@ def tasks_of(
     sensitivity: bool,
     log: Path | None,
     lanes: Path | None,
+    report: Path | None,
 ) -> Iterator[Task]:
-    """Yield every run that is wanted, policy by policy; only main runs write files."""
+    """Yield every run that is wanted, policy by policy; only main runs write files or are reported."""
     for name in policies:
         suffix = name if len(policies) > 1 else None
-        yield Task(scenario=scenario, policy=name, log=named(log, suffix), lanes=named(lanes, suffix))
+        yield Task(
+            scenario=scenario,
+            policy=name,
+            log=named(log, suffix),
+            lanes=named(lanes, suffix),
+            watched=report is not None,
+        )
         for seed in range(1, repeat):
             yield Task(scenario=scenario, policy=name, seed=seed)
         for scale in STEP_SCALES if sensitivity else ():

@@ -22,7 +22,7 @@ from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel
 from millrace.core.cost.energy import energy_source
-from millrace.core.cost.scaled import Scaled
+from millrace.core.cost.scaled import scaled
 from millrace.core.fleet_spec import FleetGroup, members, parse_fleet
 from millrace.core.lora import spread_adapters
 from millrace.core.outcome import Outcome
@@ -173,7 +173,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             exact: CostModel = self.prices[self.groups.index(group)].cost
             if self.energy:
                 exact = powered(exact, group.roofline)
-            return exact if step_scale == 1 else Scaled(exact, step_scale)
+            return exact if step_scale == 1 else scaled(exact, step_scale)
 
         start_s = read("--cold-start", duration_s, self.cold_start)
         bandwidth = read("--load-bandwidth", bytes_per_s, self.load_bandwidth)
@@ -220,7 +220,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
 class Task(Struct, frozen=True, kw_only=True):
     """One run of a scenario: under which policy, with which arrivals, at which prices, with what written.
 
-    `log` is a file for events, `lanes` one for runs of steps.
+    `log` is a file for events, `lanes` one for runs of steps; with `watched`, how full the fleet was is told.
     """
 
     scenario: Scenario
@@ -229,6 +229,7 @@ class Task(Struct, frozen=True, kw_only=True):
     step_scale: float = 1.0
     log: Path | None = None
     lanes: Path | None = None
+    watched: bool = False
 
 
 def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> Simulation:
@@ -249,6 +250,7 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
             runs=lanes.tell if lanes else None,
             metered=scenario.energy,
             itl=scenario.itl,
+            occupancy=task.watched,
         )
 
 

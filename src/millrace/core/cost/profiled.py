@@ -74,6 +74,10 @@ class Profiled:
         seconds = self.step_s(shape)
         return self.sheet.power_w(shape, seconds) * seconds if self.sheet else nan
 
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        """Joules a rank draws in an iteration so long, if all ranks have `tokens`; NaN if not known."""
+        return self.sheet.rank_j(shape, tokens, seconds) if self.sheet else nan
+
     def straight(self, shape: StepShape, following: StepShape) -> int:
         """Return how many iterations from `shape` on, then `following`, rise by equal amounts, at least 1."""
         return self.attention.straight(shape, following)

@@ -156,8 +156,17 @@ class Roofline:
         seconds = self.step_s(shape)
         return self.power_w(shape, seconds) * seconds
 
-    def power_w(self, shape: StepShape, seconds: float) -> float:
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        """Joules a rank draws in an iteration of this length, if all ranks have `tokens`; NaN if not known.
+
+        A rank without tokens goes along with an empty batch, as vLLM's do, and reads its weights for it.
+        """
+        return self.power_w(shape, seconds, tokens) * seconds
+
+    def power_w(self, shape: StepShape, seconds: float, tokens: int | None = None) -> float:
         """Watts that all devices draw if the iteration takes this long; NaN where no power is known.
+
+        `tokens` are those that the experts compute, which are the iteration's own if nobody shares them.
 
         Power rises from idle to the thermal design power with the share of the step in which the device
         computes at its best rate, or with 0.6 of the share in which it reads at its best rate.
@@ -165,7 +174,8 @@ class Roofline:
         device = self.device
         if device.tdp_w is None or device.idle_w is None:
             return nan
-        working_s = max(self._computing_s(shape), MEMORY_POWER * self._reading_s(shape))
+        routed = shape.tokens if tokens is None else tokens
+        working_s = max(self._computing_s(shape, routed), MEMORY_POWER * self._reading_s(shape, routed))
         busy = min(1.0, working_s / seconds) if seconds else 0.0
         return (device.idle_w + (device.tdp_w - device.idle_w) * busy) * self.tensor_parallel
 
@@ -197,16 +207,16 @@ class Roofline:
         spec = self.model
         return spec.experts * (1 - (1 - spec.active_experts / spec.experts) ** tokens)
 
-    def _computing_s(self, shape: StepShape) -> float:
+    def _computing_s(self, shape: StepShape, routed: int) -> float:
         seconds = shape.tokens * self._dense.compute_s + shape.emits * self._head.compute_s
         if self._experts:
-            seconds += shape.tokens * self._experts.compute_s
+            seconds += routed * self._experts.compute_s
         return seconds + shape.prefill_attended_tokens * self._pair_s
 
-    def _reading_s(self, shape: StepShape) -> float:
+    def _reading_s(self, shape: StepShape, routed: int) -> float:
         seconds = self._dense.read_s + shape.decode_context_tokens * self._read_s
         if self._experts:
-            seconds += self._woken(shape.tokens) * self._experts.read_s
+            seconds += self._woken(routed) * self._experts.read_s
         return seconds + (self._head.read_s if shape.emits else 0.0)
 
     def _set_products(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 
-from millrace.core.cost.shape import ENDLESS, CostModel, Line, StepShape, line_of
+from millrace.core.cost.shape import ENDLESS, CostModel, Line, SharedCost, StepShape, line_of
 
 
 class Scaled:
@@ -36,3 +36,28 @@ class Scaled:
     def straight(self, shape: StepShape, following: StepShape) -> int:
         """Return how many iterations rise by equal amounts: a factor bends nothing."""
         return self._straight(shape, following) if self._straight else ENDLESS
+
+
+class ScaledShared(Scaled):
+    """The same of ranks that share experts: what each does by itself and what all do together."""
+
+    def __init__(self, cost: SharedCost, factor: float) -> None:
+        super().__init__(cost, factor)
+        self._shared = cost
+
+    def own_s(self, shape: StepShape) -> float:
+        """Seconds of what a rank does by itself in an iteration."""
+        return self.factor * self._shared.own_s(shape)
+
+    def experts_s(self, tokens: int) -> float:
+        """Seconds of what all ranks do together for the tokens of all of them."""
+        return self.factor * self._shared.experts_s(tokens)
+
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        """Joules one rank draws in an iteration of so many of these longer or shorter seconds."""
+        return self.factor * self._shared.rank_j(shape, tokens, seconds / self.factor)
+
+
+def scaled(cost: CostModel, factor: float) -> Scaled:
+    """Return the cost model at `factor` times its prices; ranks of one that can be shared still share it."""
+    return ScaledShared(cost, factor) if isinstance(cost, SharedCost) else Scaled(cost, factor)

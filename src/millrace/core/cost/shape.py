@@ -102,6 +102,10 @@ class SharedCost(CostModel, Protocol):
     def experts_s(self, tokens: int) -> float:
         """Seconds of what all ranks do together for the tokens of all of them."""
 
+    def rank_j(self, shape: StepShape, tokens: int, seconds: float) -> float:
+        """Joules one rank draws in an iteration of so many seconds, in which all ranks have `tokens`; NaN
+        where the power is not known."""
+
 
 def line_of(cost: CostModel) -> Callable[[StepShape], Line]:
     """Return what says how the price of like iterations rises: the model's own word, or else two prices."""

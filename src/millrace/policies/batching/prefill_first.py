@@ -19,6 +19,7 @@ class Policy:
     """No settings: `step_tokens` of the replica's limits bounds the prompts of one step."""
 
     steady: ClassVar[bool] = True
+    eager: ClassVar[bool] = True
 
     def plan(self, batch: BatchView) -> Plan:
         """Grant prompts already begun, else whole waiting ones, else every decode."""

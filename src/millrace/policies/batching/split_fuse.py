@@ -18,6 +18,7 @@ class Policy:
     """No settings: the chunk size is `step_tokens` of the replica's limits."""
 
     steady: ClassVar[bool] = True
+    eager: ClassVar[bool] = True
 
     def plan(self, batch: BatchView) -> Plan:
         """Grant decodes, then prompts already begun, then waiting ones, until the step is full."""

@@ -11,11 +11,15 @@ V. Mirrokni, M. Thorup and M. Zadimoghaddam, "Consistent Hashing with Bounded Lo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, inf
+from operator import attrgetter
 
 from millrace.core.draw import draw_each
 from millrace.core.fleet import Decision, FleetView, Hold, Route
 from millrace.core.request import Request
+
+_id = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,8 @@ class Policy:
             return Hold("no ready replica")
         loads = [r.waiting + r.running for r in able]
         share = ceil(self.load_factor * (1 + sum(loads)) / len(able))
-        below = [r.id for r, load in zip(able, loads, strict=True) if load < share]
-        draws = draw_each(self.key(request), below, self.seed)
-        return Route(below[draws.index(max(draws))])
+        order = ranked(self.key(request), tuple(map(_id, able)), self.seed)
+        return Route(next(able[place].id for place in order if loads[place] < share))
 
     def key(self, request: Request) -> int | str:
         """Return what names the prompt's beginning: a chained block hash, or else the request itself."""
@@ -48,3 +51,13 @@ class Policy:
             return request.id
         nth = min(ceil(self.key_tokens / request.block_tokens), len(request.blocks))
         return request.blocks[nth - 1]
+
+
+@lru_cache(maxsize=256)
+def ranked(key: int | str, names: tuple[str, ...], seed: int) -> list[int]:
+    """Return the places of the names, those that draw high numbers first.
+
+    It is remembered of the latest keys, as many prompts that come together begin alike.
+    """
+    draws = draw_each(key, names, seed)
+    return sorted(range(len(names)), key=draws.__getitem__, reverse=True)

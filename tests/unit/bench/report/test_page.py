@@ -35,7 +35,7 @@ def test_every_drawing_says_in_words_what_it_shows_or_is_decoration() -> None:
 
 def test_every_figure_has_its_numbers_as_a_table() -> None:
     shown = figures(report())
-    assert len(shown) == 9
+    assert len(shown) == 10
     for title, figure in shown.items():
         assert len(list(figure.iter("td"))) > 1, title
 

@@ -55,7 +55,9 @@ def test_power_and_price_come_from_the_data_sheet_or_are_not_known() -> None:
     seconds = priced.step_s(DECODE)
     assert priced.step_j(DECODE) == pytest.approx(sheet.power_w(DECODE, seconds) * seconds)
     assert priced.price_per_h == 2 * 3.99
+    assert priced.rank_j(DECODE, DECODE.tokens, seconds) == priced.step_j(DECODE)
     assert isnan(PROFILED.step_j(DECODE))
+    assert isnan(PROFILED.rank_j(DECODE, 4, 1.0))
     assert PROFILED.price_per_h is None
 
 

@@ -198,6 +198,16 @@ def test_experts_spread_over_ranks_cost_each_less_and_the_way_there() -> None:
     assert one.experts_s(0) == one.head_s(0) == roofline("llama-3-8b", "h100").experts_s(64) == 0
 
 
+def test_a_rank_draws_for_the_experts_of_all_tokens_and_for_its_own_of_the_rest() -> None:
+    sheet = Roofline(model("mixtral-8x7b"), device("h200"), data_parallel=2)
+    shape = decode(64, 100)
+    seconds = 2 * sheet.step_s(shape)
+    own_j, both_j = sheet.rank_j(shape, 64, seconds), sheet.rank_j(shape, 128, seconds)
+    waiting_j = sheet.rank_j(StepShape(), 64, seconds)
+    assert sheet.rank_j(shape, 64, sheet.step_s(shape)) == sheet.step_j(shape)
+    assert seconds * sheet.power_w(StepShape(), 0.0) < waiting_j < own_j <= both_j
+
+
 def test_a_price_by_the_hour_is_that_of_all_devices() -> None:
     assert roofline("llama-3-70b", "h100", 4).price_per_h == 4 * 3.99
     assert roofline("demo", "cpu").price_per_h is None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.core.cost import Linear, StepShape
-from millrace.core.cost.scaled import Scaled
+from millrace.core.catalogue import device, model
+from millrace.core.cost import Linear, Roofline, SharedCost, StepShape
+from millrace.core.cost.scaled import Scaled, scaled
 from millrace.core.cost.shape import ENDLESS
 
 SHAPE = StepShape(decodes=3, decode_context_tokens=300, emits=3)
@@ -35,6 +36,16 @@ def test_a_price_bends_where_the_one_inside_does() -> None:
 def test_lengths_are_asked_for_if_the_one_inside_asks() -> None:
     assert Scaled(Bent(base_s=0.01), 0.9).needs_lengths
     assert not Scaled(LINEAR, 0.9).needs_lengths
+
+
+def test_ranks_that_share_experts_still_share_them() -> None:
+    sheet = Roofline(model("mixtral-8x7b"), device("h200"), data_parallel=2)
+    longer = scaled(sheet, 2.0)
+    assert isinstance(longer, SharedCost)
+    assert longer.own_s(SHAPE) == 2 * sheet.own_s(SHAPE)
+    assert longer.experts_s(10) == 2 * sheet.experts_s(10)
+    assert longer.rank_j(SHAPE, 10, 6.0) == 2 * sheet.rank_j(SHAPE, 10, 3.0)
+    assert not isinstance(scaled(LINEAR, 2.0), SharedCost)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])

@@ -81,6 +81,17 @@ def test_nobody_is_loaded_above_the_factor_times_the_mean(
     assert chosen.in_flight + 1 <= ceil(load_factor * (sum(in_flight) + 1) / len(in_flight))
 
 
+@given(in_flight=st.lists(st.integers(0, 9), min_size=1, max_size=8), prefix=st.integers(0, 50))
+def test_of_those_below_their_share_the_one_that_draws_the_highest_number_is_home(
+    in_flight: list[int], prefix: int
+) -> None:
+    fleet, request = _fleet(*in_flight), _prompt(prefix)
+    share = ceil(1.25 * (sum(in_flight) + 1) / len(in_flight))
+    below = [r.id for r in fleet.replicas if r.in_flight < share]
+    draws = {draw(Policy().key(request), name, 0): name for name in below}
+    assert _home(request, fleet) == draws[max(draws)]
+
+
 def test_the_bound_holds_while_a_single_prefix_fills_the_fleet() -> None:
     fleet = _fleet(0, 0, 0, 0)
     for n in range(1, 101):

@@ -48,6 +48,12 @@ def policy_legend(policies: Sequence[PolicyRuns], *, worlds: bool = True) -> str
     return element("p", *items, *(_worlds(policies) if worlds else ()), class_="legend")
 
 
+def replica_legend(names: Sequence[str]) -> str:
+    """Each replica's colour and mark, where a chart tells replicas apart and not policies."""
+    items = [_item(_swatch(marker(i, 9, 7), colour(i)), name) for i, name in enumerate(names)]
+    return element("p", *items, class_="legend")
+
+
 def world_legend(policies: Sequence[PolicyRuns]) -> str:
     """How the worlds are told apart; nothing if there is only one."""
     items = _worlds(policies)

@@ -53,6 +53,11 @@ def steps(points: Sequence[Point], name: str) -> str:
     return element("path", d=f"M{number(first[0])} {number(first[1])}{moves}", class_=name)
 
 
+def area(above: Sequence[Point], below: Sequence[Point], name: str) -> str:
+    """What lies between two lines, both from left to right."""
+    return element("path", d=f"{_line([*above, *reversed(below)])}z", class_=name)
+
+
 def dots(points: Iterable[Point], name: str) -> str:
     """Many equal dots as one path of round-capped lines without length: a few bytes each."""
     path = "".join(f"M{number(x)} {number(y)}h0" for x, y in points)
