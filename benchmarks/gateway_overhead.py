@@ -27,12 +27,16 @@ from typing import Any, cast
 
 import uvloop
 
-CHUNK = b"data: " + b'{"id":"c","choices":[{"index":0,"delta":{"content":"token"}}]}'.ljust(232) + b"\n\n"
+CHOICE = b'{"id":"c","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"token"}%b}]%b}'
+CHUNK = b"data: " + (CHOICE % (b"", b"")).ljust(232) + b"\n\n"
+TOLD = b"data: " + (CHOICE % (b',"token_ids":[12345]', b"")).ljust(232) + b"\n\n"
+PROMPT = b',"prompt_token_ids":[' + b",".join([b"12345"] * 250) + b"]"
+FIRST_TOLD = b"data: " + CHOICE % (b',"token_ids":[12345]', PROMPT) + b"\n\n"
 CHUNKS = 64
 USAGE = b'{"prompt_tokens":250,"completion_tokens":64,"total_tokens":314}'
 LAST = b'data: {"choices":[],"usage":' + USAGE + b"}\n\n"
 ANSWER = b'{"id":"c","choices":[{"message":{"content":"' + b"x" * 430 + b'"}}],"usage":' + USAGE + b"}"
-MODELS = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
+MODELS = b'{"object":"list","data":[{"id":"m","object":"model","resume":true}]}'
 WARM_S = 0.5
 REQUESTS, STREAMS = "1 KB requests, 64 at a time", "400 paced streams"
 
@@ -70,6 +74,7 @@ class MockEngine(asyncio.Protocol):
             body = MODELS if b" /v1/models" in request else b""
         elif b'"stream":true' in request:
             self.write_head()
+            self.told = b'"return_token_ids":true' in request
             self.left, self.due_s = CHUNKS, monotonic()
             self.step()
             return
@@ -88,8 +93,9 @@ class MockEngine(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.left:
+            plain = FIRST_TOLD if self.left == CHUNKS else TOLD
             self.left -= 1
-            self.transport.write(framed(CHUNK))
+            self.transport.write(framed(plain if self.told else CHUNK))
             self.due_s += self.pace_s
             asyncio.get_running_loop().call_later(max(0.0, self.due_s - monotonic()), self.step)
         else:
@@ -214,7 +220,7 @@ async def serve_engine() -> None:
     await server.serve_forever()
 
 
-def serve_gateway(backend: str, routing: str, log: str) -> int:
+def serve_gateway(backend: str, routing: str, log: str, failover: str) -> int:
     """The gateway's role."""
     from importlib import import_module
 
@@ -224,9 +230,10 @@ def serve_gateway(backend: str, routing: str, log: str) -> int:
 
     policy = import_module(f"millrace.policies.routing.{routing}").Policy()
     event_log = Path(log) if log else None
-    return run(
-        GatewaySettings(backends=(backend,), port=0, event_log=event_log), Controller(policy, Policy())
+    settings = GatewaySettings(
+        backends=(backend,), port=0, event_log=event_log, failover=failover == "failover"
     )
+    return run(settings, Controller(policy, Policy()))
 
 
 def compare(seconds: float, rounds: int) -> dict[str, Any]:
@@ -235,12 +242,14 @@ def compare(seconds: float, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, child("engine", core=1) as (_, engine):
         backend = f"http://127.0.0.1:{engine}"
         with (
-            child("gateway", backend, "round_robin", "", core=0) as plain,
-            child("gateway", backend, "least_work", f"{folder}/events.jsonl", core=0) as logging,
+            child("gateway", backend, "round_robin", "", "", core=0) as plain,
+            child("gateway", backend, "round_robin", "", "failover", core=0) as failover,
+            child("gateway", backend, "least_work", f"{folder}/events.jsonl", "", core=0) as logging,
         ):
             paths = {
                 "direct": (os.getpid(), engine),
                 "gateway, round_robin": plain,
+                "gateway, round_robin, failover": failover,
                 "gateway, least_work, event log": logging,
             }
             for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""A real fleet for end-to-end tests: two engines with the demo model and a gateway, each a process."""
+"""A real fleet for end-to-end tests: engines with the demo model and a gateway, each a process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from pathlib import Path
 import aiohttp
 
 from millrace.launch import Fleet, engine_command, gateway_command
-from millrace.launch.commands import Command
+from millrace.launch.commands import Command, Front
 from tests.e2e.relay import Relay
 
 OPTIONS = ("--kv-blocks", "512", "--max-num-batched-tokens", "256")
 
 
-def two_engines(run_dir: Path, relay: Relay | None = None) -> Fleet:
-    """Two engines behind a gateway that takes them in turn; the second may be behind a relay, too."""
-    direct = gateway_command(
-        routing="round_robin",
-        names=["one", "two"],
-        event_log=run_dir / "events.jsonl",
-        options=("--scrape", "0.2"),
+def engines(run_dir: Path, *names: str, options: Sequence[str] = ()) -> Fleet:
+    """Engines of these names behind a gateway that takes them in turn."""
+    return Fleet(
+        engines=[engine_command("demo", threads=1, options=OPTIONS) for _ in names],
+        gateway=_front(run_dir, names, options),
+        run_dir=run_dir,
     )
+
+
+def two_engines(run_dir: Path, relay: Relay | None = None, options: Sequence[str] = ()) -> Fleet:
+    """Two engines behind a gateway that takes them in turn; the second may be behind a relay, too."""
+    direct = _front(run_dir, ("one", "two"), options)
 
     def relayed(engines: Sequence[str]) -> Command:
         if relay is None:
@@ -34,6 +38,15 @@ def two_engines(run_dir: Path, relay: Relay | None = None) -> Fleet:
         engines=[engine_command("demo", threads=1, options=OPTIONS) for _ in range(2)],
         gateway=relayed,
         run_dir=run_dir,
+    )
+
+
+def _front(run_dir: Path, names: Sequence[str], options: Sequence[str]) -> Front:
+    return gateway_command(
+        routing="round_robin",
+        names=names,
+        event_log=run_dir / "events.jsonl",
+        options=("--scrape", "0.2", *options),
     )
 
 

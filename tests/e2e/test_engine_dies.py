@@ -51,8 +51,9 @@ def planned(count: int, *, prefix: str, gap_s: float, max_tokens: int) -> list[P
     ]
 
 
-async def test_a_killed_engine_costs_only_the_streams_it_had_begun(tmp_path: Path) -> None:
-    async with two_engines(tmp_path) as fleet, aiohttp.ClientSession() as session:
+async def test_without_failover_a_killed_engine_costs_only_the_streams_it_had_begun(tmp_path: Path) -> None:
+    fleet_of_two = two_engines(tmp_path, options=("--failover", "off"))
+    async with fleet_of_two as fleet, aiohttp.ClientSession() as session:
         url, victim = fleet.gateway.url, fleet.engines[1]
         under_way = Load(url, planned(24, prefix="long", gap_s=0.02, max_tokens=300), timeout_s=60)
         playing = asyncio.create_task(under_way.run())

@@ -33,6 +33,8 @@ def run(
     engines: options.Engines = 3,
     specs: options.Specs = None,
     scrape: options.Scrape = 1.0,
+    failover: options.Failover = "on",
+    stall_timeout: options.StallTimeout = 300.0,
     host: options.Host = "127.0.0.1",
     port: options.Port = 8080,
     admin_host: options.AdminHost = "127.0.0.1",
@@ -72,6 +74,8 @@ def run(
             answer_as_asked=answer_as_asked,
             event_log=_log(event_log),
             scrape_s=scrape,
+            failover=failover == "on",
+            stall_timeout_s=stall_timeout,
             drain_s=drain,
             max_body_bytes=max_body,
         )

@@ -14,6 +14,7 @@ OPTIONS = {
     "aliases": "--alias",
     "fallbacks": "--fallback",
     "scrape_s": "--scrape",
+    "stall_timeout_s": "--stall-timeout",
     "drain_s": "--drain",
     "max_body_bytes": "--max-body",
     "max_attempts": "--max-attempts",

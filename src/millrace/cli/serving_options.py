@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,6 +74,21 @@ Drain = Annotated[
 ]
 MaxBody = Annotated[
     int, typer.Option(metavar="BYTES", help="What a request body may have.", rich_help_panel=LISTENING)
+]
+Failover = Annotated[
+    Literal["on", "off"],
+    typer.Option(
+        help="Whether a stream goes on at another engine when its own breaks (see docs/wire.md).",
+        rich_help_panel=ENGINES,
+    ),
+]
+StallTimeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        help="How long an engine may send nothing in the middle of a stream.",
+        rich_help_panel=ENGINES,
+    ),
 ]
 Routing = Annotated[
     str,

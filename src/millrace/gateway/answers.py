@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from millrace.gateway.errors import in_band
 from millrace.gateway.framing import LAST_CHUNK, Head, chunk
-from millrace.gateway.usage import NO_USAGE, EventSieve, last_usage
+from millrace.gateway.usage import NO_USAGE, EventSieve, Usage, last_usage
 
 if TYPE_CHECKING:
     from millrace.gateway.exchange import Exchange
@@ -133,23 +133,28 @@ class EventStream:
 
     def end(self, *, by_close: bool) -> None:
         """Finish. A stream ended by a closed connection is only whole if its end mark was seen."""
-        rest = self._sieve.end()
         complete = self._sieve.complete(self._exchange.kind)
-        if by_close and not complete:
+        if not complete and self._breaks_off(by_close=by_close):
             self._exchange.on_broken("reset", "the engine closed the connection before its stream's end")
             return
-        self._send(rest)
+        self._send(self._sieve.end())
         if self._exchange.ended:
             return
         self._write(b"" if self._exchange.client.bare else LAST_CHUNK)
-        usage = self._sieve.usage()
-        self._exchange.finished(self._head.status, usage, events=self._events, complete=complete)
+        self._exchange.finished(self._head.status, self._usage(), events=self._events, complete=complete)
 
     def cut(self, why: str) -> None:
         """Say in the stream that it is broken, then end it properly."""
         event = in_band(why, self._exchange.kind)
         bare = self._exchange.client.bare
         self._write(event if bare else chunk(event) + LAST_CHUNK)
+
+    def _usage(self) -> Usage:
+        return self._sieve.usage()
+
+    def _breaks_off(self, *, by_close: bool) -> bool:
+        """Whether a stream that ends without its end mark counts as broken."""
+        return by_close
 
     def _send(self, events: bytes) -> None:
         if events:

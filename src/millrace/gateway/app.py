@@ -17,6 +17,7 @@ from millrace.gateway.admin import Admin
 from millrace.gateway.client import ClientConnection
 from millrace.gateway.errors import Fault
 from millrace.gateway.exchange import Exchange
+from millrace.gateway.failover import ResumableExchange
 from millrace.gateway.fleet import Fleet
 from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of
 from millrace.gateway.journal import Journal
@@ -24,6 +25,7 @@ from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
 from millrace.gateway.names import Names
 from millrace.gateway.request import Incoming
+from millrace.gateway.resuming import resumable
 from millrace.gateway.routes import COUNT_TOKENS, INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.upstream import Engine
@@ -58,6 +60,7 @@ class Gateway:
         self.port = settings.port
         self.admin = Admin(self)
         self.journal: Journal | None = None
+        self.remembered_bytes = 0
         self.origin_s = monotonic()
         self._controller = controller
         self._ids = RequestIds()
@@ -68,6 +71,11 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_s: float | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is memory left for what it takes to go on with one more stream elsewhere."""
+        return self.remembered_bytes < self.settings.failover_bytes
 
     def now_s(self) -> float:
         """Seconds since the gateway began: the clock of every event."""
@@ -155,7 +163,11 @@ class Gateway:
             asked = replace(asked, request=replace(asked.request, max_tokens=0))
         if model != asked.name:
             wire = wire.asking(model)
-        exchange = Exchange(self, client, kind, asked, wire)
+        how = resumable(incoming.body, kind) if asked.stream and self.settings.failover else None
+        if how is None:
+            exchange = Exchange(self, client, kind, asked, wire)
+        else:
+            exchange = ResumableExchange(self, client, kind, asked, wire, how=how)
         self.exchanges[request_id] = client.current = exchange
         self.tell(Arrived(self.now_s(), asked.request))
         exchange.fresh = False

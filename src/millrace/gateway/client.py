@@ -133,6 +133,11 @@ class ClientConnection(asyncio.Protocol):
         elif not self._advancing and (self._reader.ready or self._reader.awaits_continue):
             self._advance()
 
+    @property
+    def stalled(self) -> bool:
+        """Whether it reads slower than engines write."""
+        return self._stalled
+
     def cut(self) -> None:
         """Drop the connection, so that the client sees a broken answer."""
         self.closing = True

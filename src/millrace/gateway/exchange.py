@@ -11,18 +11,15 @@ from millrace.gateway import errors
 from millrace.gateway.answers import HELD_LIMIT_BYTES, EventStream, HeldAnswer, PassedAnswer
 from millrace.gateway.errors import Fault
 from millrace.gateway.framing import Head
-from millrace.gateway.metrics import Series
+from millrace.gateway.metrics import Series, outcome_of
 from millrace.gateway.renaming import Renaming
-from millrace.gateway.upstream import Engine, EngineConnection
-from millrace.gateway.usage import NO_USAGE, Usage, usage_of
+from millrace.gateway.upstream import Answer, Engine, EngineConnection
+from millrace.gateway.usage import NO_USAGE, USAGE_EVENTS, Usage, usage_of
 from millrace.gateway.wire import Wire
 
 if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
     from millrace.gateway.client import ClientConnection
-
-MOVED_ON = frozenset((502, 503))  # a 500 may be the request's own doing and must not wander
-USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
 
 
 class Exchange:
@@ -89,7 +86,7 @@ class Exchange:
         self.engine = engine
         self._fields = engine.answer_fields(self.model)
         self._series = self._gateway.metrics.series(self.model, engine.id)
-        self.connection = engine.send(self, self._wire.to(engine, self.wire_id))
+        self.connection = engine.send(self, self._outgoing(engine))
         self.heard_s = monotonic()
         if self._failed_by:
             self._gateway.metrics.retries[self._failed_by] += 1
@@ -134,11 +131,11 @@ class Exchange:
 
     # What the engine does.
 
-    def on_head(self, head: Head) -> HeldAnswer | PassedAnswer | EventStream:
+    def on_head(self, head: Head) -> Answer:
         """Choose how the answer is passed on."""
         self.heard_s = monotonic()
         if head.is_event_stream and head.status < 400:
-            self._answer = EventStream(self, head, strip_usage=self._strip_usage)
+            self._answer = self._stream(head)
         elif head.length is not None and head.length > HELD_LIMIT_BYTES:
             self._answer = PassedAnswer(self, head)
         else:
@@ -148,7 +145,7 @@ class Exchange:
     def on_whole(self, head: Head, body: bytes) -> None:
         """Take a complete answer."""
         if head.is_event_stream and head.status < 400:
-            answer = self._answer = EventStream(self, head, strip_usage=self._strip_usage)
+            answer = self._answer = self._stream(head)
             answer.payload(body)
             if not self.ended:
                 answer.end(by_close=False)
@@ -162,18 +159,15 @@ class Exchange:
 
     def on_broken(self, reason: str, why: str, *, down: bool = False) -> None:
         """Leave it to the controller where to try again; a client that saw the beginning is told at once."""
-        now_s, request_id = self._gateway.now_s(), self.request.id
         self.connection = None
         if down and self.engine is not None:
             self._gateway.lost(self.engine)
         if self._answer is not None and self._answer.committed:
-            self._end("upstream_failed", 502)
-            self._gateway.tell(Failed(now_s, request_id, why, retryable=False, replica_down=down))
-            self._tell_client(why)
+            self._break_off(reason, why, down=down)
             return
         self._answer = None
         self._failed_by = reason
-        self._gateway.tell(Failed(now_s, request_id, why, replica_down=down))
+        self._gateway.tell(Failed(self._gateway.now_s(), self.request.id, why, replica_down=down))
 
     def begun(self, now_s: float) -> None:
         """The answer begins to reach the client."""
@@ -197,7 +191,7 @@ class Exchange:
 
     def held(self, head: Head, body: bytes) -> None:
         """A whole answer came: pass it on, or keep it while the controller looks for a better one."""
-        if head.status in MOVED_ON or (head.status == 429 and head.retry_after):
+        if head.wanders:
             self._kept = (head, body) if head.is_json else None
             self.on_broken(f"status_{head.status}", f"the engine answered with status {head.status}")
             return
@@ -243,6 +237,19 @@ class Exchange:
         if now_s - self.heard_s > limit_s:
             connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
+    def _break_off(self, reason: str, why: str, *, down: bool) -> None:
+        """Give up on an answer of which the client has the beginning."""
+        self._end("upstream_failed", 502)
+        now_s, request_id = self._gateway.now_s(), self.request.id
+        self._gateway.tell(Failed(now_s, request_id, why, retryable=False, replica_down=down))
+        self._tell_client(why)
+
+    def _outgoing(self, engine: Engine) -> bytes:
+        return self._wire.to(engine, self.wire_id)
+
+    def _stream(self, head: Head) -> EventStream:
+        return EventStream(self, head, strip_usage=self._strip_usage)
+
     def _deliver(self, head: Head, body: bytes) -> None:
         close, reason, fields = self.client.closing, head.reason, head.fields + self._fields
         if head.is_json and head.status < 400 and (renaming := self.renaming()):
@@ -262,7 +269,7 @@ class Exchange:
 
     def _finish(self, status: int, usage: Usage, *, begins: bool = False) -> None:
         """Count the answer and tell the controller of its end; of its beginning too if both came at once."""
-        series = self._end(_outcome(status), status if status >= 400 else None)
+        series = self._end(outcome_of(status), status if status >= 400 else None)
         series.count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
         now_s, name = self._gateway.now_s(), self.request.id
         finished = Finished(now_s, name, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
@@ -279,8 +286,7 @@ class Exchange:
     def _end(self, outcome: str, status: int | None) -> Series:
         """Forget the request; whatever comes for it now comes too late."""
         self.ended = True
-        if self.connection is not None:
-            self._drop_connection()
+        self._drop_connection()
         series = self._series or self._counted()
         self._gateway.exchanges.pop(self.request.id, None)
         series.end(outcome, monotonic() - self._arrived_s)
@@ -292,9 +298,3 @@ class Exchange:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()
-
-
-def _outcome(status: int) -> str:
-    if status < 400:
-        return "ok"
-    return "client_error" if status < 500 else "engine_error"

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from millrace.core.replica import Phase, ReplicaSpec
 from millrace.gateway.names import ANYTHING, Names
+from millrace.gateway.resuming import dialect_of
 from millrace.gateway.settings import Backend, GatewaySettings
 from millrace.gateway.upstream import Engine
 
@@ -57,6 +58,7 @@ class Fleet:
         """Note the models an engine serves; return whether that is news."""
         models = tuple(card["id"] for card in cards)
         news = models != member.spec.models
+        member.engine.dialect = dialect_of(cards)
         member.cards, member.spec = cards, replace(member.spec, models=models)
         self.catalogue = catalogue([card for each in self.members.values() for card in each.cards])
         for alias, shares in self._targets.items():

@@ -64,6 +64,11 @@ class Head(Struct, frozen=True, kw_only=True):
     is_json: bool = False
 
     @property
+    def wanders(self) -> bool:
+        """Whether another engine may do better. A 500 may be the request's own doing and must not wander."""
+        return self.status in (502, 503) or (self.status == 429 and self.retry_after)
+
+    @property
     def bodiless(self) -> bool:
         """Whether the status forbids a body."""
         return self.status < 200 or self.status in (204, 304)

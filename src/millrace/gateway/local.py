@@ -169,10 +169,12 @@ def gauges(gateway: Gateway) -> list[tuple[str, str, dict[str, float]]]:
         for name, member in fleet.members.items()
         if member.scraped_s is not None
     }
+    remembered = {"": float(gateway.remembered_bytes)}
     return [
         ("request_running", "Requests sent to a replica and not ended", running),
         ("flow_control_queue_size", "Requests held back", {"": float(waiting)}),
         ("pool_ready_replicas", "Replicas that can be sent requests", {"": float(fleet.ready)}),
         ("scrape_age_seconds", "Since a replica last spoke of its load", ages),
+        ("failover_bytes", "Memory of what streams take to go on elsewhere", remembered),
         ("client_connections", "Open client connections", {"": float(len(gateway.clients))}),
     ]

@@ -95,6 +95,7 @@ class Metrics:
         self.retries: Counter[str] = Counter()
         self.aborted: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
+        self.resumed: Counter[str] = Counter()
         self.overhead = Histogram(_OVERHEAD_SECONDS)
         self.client_retries = 0
         self.unfinished_streams = 0
@@ -144,6 +145,8 @@ class Metrics:
         yield _family(
             "fallback_total", "Times a request turned to this model from another", "counter", turned
         )
+        resumed = _by("how", self.resumed)
+        yield _family("stream_resumed_total", "Streams taken on where their engine broke", "counter", resumed)
         yield _family("stream_aborted_total", "Answers cut short", "counter", _by("side", self.aborted))
         again = {"": float(self.client_retries)}
         yield _family("client_retry_total", "Requests that an SDK says it sends again", "counter", again)
@@ -152,6 +155,13 @@ class Metrics:
             "stream_unfinished_total", "Streams an engine ended without end mark", "counter", unfinished
         )
         yield _family("event_loop_lag_seconds", "How late the last sweep was", "gauge", {"": self.loop_lag_s})
+
+
+def outcome_of(status: int) -> str:
+    """Return how a request ended that an engine answered with this status."""
+    if status < 400:
+        return "ok"
+    return "client_error" if status < 500 else "engine_error"
 
 
 def _by(label: str, counter: Counter[str]) -> dict[str, float]:

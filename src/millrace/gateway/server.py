@@ -18,6 +18,7 @@ from millrace.control.log import header
 from millrace.core.event import Reported
 from millrace.gateway.app import Gateway
 from millrace.gateway.client import ClientConnection, House
+from millrace.gateway.failover import ResumableExchange
 from millrace.gateway.health import examine, watch
 from millrace.gateway.journal import Journal
 from millrace.gateway.listening import address, listen, port_of
@@ -127,7 +128,11 @@ async def _sweep(gateway: Gateway) -> None:
         await asyncio.sleep(SWEEP_S)
         now_s = monotonic()
         gateway.metrics.loop_lag_s = max(0.0, now_s - due_s)
-        for exchange in list(gateway.exchanges.values()):
+        exchanges = list(gateway.exchanges.values())
+        gateway.remembered_bytes = sum(
+            exchange.remembered_bytes for exchange in exchanges if isinstance(exchange, ResumableExchange)
+        )
+        for exchange in exchanges:
             exchange.check(now_s)
         for client in (*gateway.clients, *gateway.admin.clients):
             client.check(now_s)

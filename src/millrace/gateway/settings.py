@@ -73,6 +73,9 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     model or for several with weights, "*" for whatever is not served; `fallbacks` are the models to turn to
     when one cannot answer. `answer_as_asked` puts the client's name for a model into its answer.
 
+    With `failover` a stream whose engine breaks goes on at another one, where engines can do that; once the
+    token ids that this takes fill `failover_bytes`, new streams do without.
+
     `port` 0 takes any free one; `admin_port` too, and without it there is no admin port. Clients get
     `client_timeout_s` to send a head, or the next piece of a body, or to read what waits for them; engines
     get `first_byte_timeout_s` to begin an answer and `stall_timeout_s` between two pieces of it.
@@ -87,6 +90,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     aliases: dict[str, Target] = {}
     fallbacks: dict[str, tuple[str, ...]] = {}
     answer_as_asked: bool = True
+    failover: bool = True
+    failover_bytes: int = 256 << 20
     max_body_bytes: int = 32 << 20
     drain_s: float = 30.0
     scrape_s: float = 1.0
@@ -114,7 +119,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 65535")
         if self.drain_s < 0:
             raise ValueError(f"drain_s is {self.drain_s}; it must not be negative")
-        for name in ("max_body_bytes", "scrape_s", *_TIMEOUTS):
+        for name in ("max_body_bytes", "failover_bytes", "scrape_s", *_TIMEOUTS):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 

@@ -1,4 +1,4 @@
-"""Changes single fields of a client's body by splicing bytes: a stream's usage is asked for, a model renamed.
+"""Changes single fields of a client's body by splicing bytes: usage or ids are asked for, a model renamed.
 
 Decoding and encoding a body again would reorder, round or drop what an engine might care about.
 """
@@ -32,6 +32,18 @@ def with_usage(body: bytes, *, stream_options: bool) -> bytes | None:
     assert span is not None
     value = body[span[0] : span[1]]
     return body[: span[0]] + _including_usage(value) + body[span[1] :]
+
+
+def with_token_ids(body: bytes, *, said: bool) -> bytes | None:
+    """Return the body with `return_token_ids` set to true; `said`: it has that field at its top level.
+
+    None when finding the field would take too long.
+    """
+    start = body.index(b"{") + 1
+    if not said:
+        return b'%b"return_token_ids":true,%b' % (body[:start], body[start:])
+    span = _value_span(body, "return_token_ids", start - 1) if len(body) <= SCAN_LIMIT_BYTES else None
+    return None if span is None else body[: span[0]] + b"true" + body[span[1] :]
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -17,6 +17,7 @@ from millrace.gateway.framing import (
     body_of,
     parse_head,
 )
+from millrace.gateway.resuming import Dialect
 from millrace.gateway.settings import Backend
 
 IDLE_LIMIT = 256
@@ -214,11 +215,15 @@ class EngineConnection(asyncio.Protocol):
 
 
 class Engine:
-    """One engine's connections; `id` is the replica's name in events and metrics."""
+    """One engine's connections; `id` is the replica's name in events and metrics.
+
+    `dialect` is how it is asked to go on with another one's answer, None if it cannot or has not said.
+    """
 
     def __init__(self, backend: Backend, *, connect_timeout_s: float) -> None:
         self.backend = backend
         self.id = backend.id
+        self.dialect: Dialect | None = None
         self._answer_fields: dict[str, bytes] = {}
         self._connect_timeout_s = connect_timeout_s
         self._idle: list[EngineConnection] = []

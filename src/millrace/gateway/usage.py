@@ -16,6 +16,7 @@ from msgspec import Struct
 from millrace.core.prompt import Count, Kind
 
 EVENT_LIMIT_BYTES = 1 << 20
+USAGE_EVENTS: frozenset[Kind] = frozenset(("chat", "text"))
 END_MARKS: dict[Kind, tuple[bytes, ...]] = {
     "chat": (b"[DONE]",),
     "text": (b"[DONE]",),
@@ -98,6 +99,16 @@ def _read(usage: _UsageFields | None) -> Usage:
     )
 
 
+def events_in(block: bytes) -> list[bytes]:
+    """Split whole events."""
+    return _EVENT.findall(block)
+
+
+def data_of(event: bytes) -> bytes:
+    """Return an event's data; a comment has none."""
+    return b"\n".join(_DATA_LINE.findall(event))
+
+
 class EventSieve:
     """Passes an event stream through in whole events, and may take the usage event out of it."""
 
@@ -139,23 +150,28 @@ class EventSieve:
     def usage(self) -> Usage:
         """The stream's usage, as far as it was seen."""
         if self._usage is NO_USAGE:
-            self._usage = last_usage(self._before + self._last)
+            self._usage = last_usage(self.tail)
         return self._usage
+
+    @property
+    def tail(self) -> bytes:
+        """The last that was passed on: two blocks of events, as they came."""
+        return self._before + self._last
 
     def complete(self, kind: Kind) -> bool:
         """Whether the stream's end mark was seen."""
-        return any(mark in self._last for mark in END_MARKS[kind])
+        return any(mark in self._last or mark in self._rest for mark in END_MARKS[kind])
 
     def _pass(self, block: bytes) -> bytes:
         self._before, self._last = self._last, block
         if not _NO_CHOICES.search(block):
             return block
-        return b"".join([event for event in _EVENT.findall(block) if not self._is_unasked(event)])
+        return b"".join([event for event in events_in(block) if not self._is_unasked(event)])
 
     def _is_unasked(self, event: bytes) -> bool:
         """Note the usage if this is the usage event; return whether the client is to be spared it."""
         try:
-            tail = _decode_tail(b"\n".join(_DATA_LINE.findall(event)))
+            tail = _decode_tail(data_of(event))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         if tail.choices != [] or tail.usage is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from millrace.gateway.splice import with_model, with_usage
+from millrace.gateway.splice import with_model, with_token_ids, with_usage
 from millrace.gateway.upstream import Engine
 
 
@@ -24,6 +24,11 @@ class Wire(Struct, frozen=True):
     def counting(self, *, stream_options: bool) -> Wire | None:
         """Return the request for a stream that says its usage; None if that would take too long."""
         body = with_usage(self.body, stream_options=stream_options)
+        return None if body is None else replace(self, body=body)
+
+    def telling(self, *, said: bool) -> Wire | None:
+        """Return the request for a stream that says its token ids; None if that would take too long."""
+        body = with_token_ids(self.body, said=said)
         return None if body is None else replace(self, body=body)
 
     def to(self, engine: Engine, wire_id: bytes) -> bytes:
