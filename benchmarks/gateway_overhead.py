@@ -1,6 +1,6 @@
 """What the gateway costs: CPU per request and per streamed chunk, next to going straight to the engine.
 
-Three kinds of process: a trivial asyncio engine, two gateways, and this load generator. Every round runs the
+Three kinds of process: a trivial asyncio engine, gateways, and this load generator. Every round runs the
 direct path and the gateways one after the other, so that all see the same machine. CPU is what the kernel
 charged to a gateway's process: other work (`load_average`) moves it less than it moves latency, but makes
 every item dearer, so the least of all rounds is given too. The direct path is the bound.
@@ -27,11 +27,10 @@ from typing import Any, cast
 
 import uvloop
 
-CHOICE = b'{"id":"c","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"token"}%b}]%b}'
-CHUNK = b"data: " + (CHOICE % (b"", b"")).ljust(232) + b"\n\n"
-TOLD = b"data: " + (CHOICE % (b',"token_ids":[12345]', b"")).ljust(232) + b"\n\n"
-PROMPT = b',"prompt_token_ids":[' + b",".join([b"12345"] * 250) + b"]"
-FIRST_TOLD = b"data: " + CHOICE % (b',"token_ids":[12345]', PROMPT) + b"\n\n"
+TOKEN = b'{"id":"c","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"token"}}]}'
+CHUNK = b"data: " + TOKEN.ljust(232) + b"\n\n"
+TOLD = CHUNK.replace(b"}}]", b'},"token_ids":[12345]}]')
+FIRST_TOLD = TOLD.replace(b"]}]", b']}],"prompt_token_ids":[%b]' % b",".join([b"12345"] * 250))
 CHUNKS = 64
 USAGE = b'{"prompt_tokens":250,"completion_tokens":64,"total_tokens":314}'
 LAST = b'data: {"choices":[],"usage":' + USAGE + b"}\n\n"
@@ -230,9 +229,7 @@ def serve_gateway(backend: str, routing: str, log: str, failover: str) -> int:
 
     policy = import_module(f"millrace.policies.routing.{routing}").Policy()
     event_log = Path(log) if log else None
-    settings = GatewaySettings(
-        backends=(backend,), port=0, event_log=event_log, failover=failover == "failover"
-    )
+    settings = GatewaySettings(backends=(backend,), port=0, event_log=event_log, failover=bool(failover))
     return run(settings, Controller(policy, Policy()))
 
 
@@ -263,11 +260,10 @@ def compare(seconds: float, rounds: int) -> dict[str, Any]:
 
 def summary(rounds: list[dict[str, float]], path: str) -> dict[str, float]:
     """The median of each figure; a direct path has no gateway whose CPU could be counted."""
-    names = [name for name in rounds[0] if path != "direct" or not name.startswith("cpu")]
-    figures = {name: median(one[name] for one in rounds) for name in names}
-    if path != "direct":
-        figures["cpu_us_per_item_least"] = min(one["cpu_us_per_item"] for one in rounds)
-    return figures
+    figures = {name: median(one[name] for one in rounds) for name in rounds[0]}
+    if path == "direct":
+        return {name: value for name, value in figures.items() if not name.startswith("cpu")}
+    return figures | {"cpu_us_per_item_least": min(one["cpu_us_per_item"] for one in rounds)}
 
 
 def main() -> int:
@@ -294,8 +290,7 @@ def main() -> int:
             for case, paths in cases.items()
         },
     }
-    text = json.dumps(result, indent=2)
-    print(text)
+    print(text := json.dumps(result, indent=2))
     if options.json:
         options.json.write_text(text + "\n")
     return 0

@@ -80,15 +80,20 @@ def run(
             max_body_bytes=max_body,
         )
     controller = Controller(load("routing", routing), load("queueing", queueing), patient)
+    _serve(settings, controller, demo)
+    again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
+    gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
+    raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
+
+
+def _serve(settings: GatewaySettings, controller: Controller, demo: bool) -> None:
+    """Serve engines that run already until told to end; of a demo only see that its ports are free."""
     try:
         if not demo:
             raise typer.Exit(run_gateway(settings, controller))
         require_free(settings)
     except AddressError as error:
         raise CommandError(f"{error}; choose another --{error.setting}", EXIT_USAGE) from None
-    again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
-    gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
-    raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
 
 
 def _log(path: Path | None) -> Path | None:

@@ -48,6 +48,14 @@ class _Fields(Struct):
     guided_grammar: Raw = Raw()
 
 
+_UNREADABLE = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    RecursionError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 _decode = msgspec.json.Decoder(_Fields).decode
 _BEYOND_VLLM = _Fields.__struct_fields__[_Fields.__struct_fields__.index("echo") :]
 
@@ -123,16 +131,19 @@ class Continued:
 
         Raises FramingError if they cannot be read.
         """
+        tokens: list[int] = []
         try:
-            return b"".join(map(self._event, events_in(events)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
-            raise FramingError(f"an event of the rest of an answer cannot be read: {error}") from None
+            passed = b"".join([self._event(event, tokens) for event in events_in(events)])
+        except _UNREADABLE as error:
+            raise FramingError(f"an event of the rest of an answer cannot be read: {error!r}") from None
+        self._transcript.add(tokens)
+        return passed
 
     def counts(self, prompt: int, output: int) -> tuple[int, int]:
         """Return the tokens of the prompt and the whole answer, of which an engine counted these."""
         return (prompt - self.before, output + self.before) if self._retold else (prompt, output)
 
-    def _event(self, event: bytes) -> bytes:
+    def _event(self, event: bytes, tokens: list[int]) -> bytes:
         data, opening = data_of(event), self._transcript.opening
         assert opening is not None
         if data[:1] != b"{":
@@ -143,14 +154,14 @@ class Continued:
         body |= {"id": opening.id, "created": opening.created, "model": opening.model}
         if self._retold and self._chat:
             body["object"] = "chat.completion.chunk"
-        body["choices"] = [self._choice(choice) for choice in body["choices"]]
+        body["choices"] = [self._choice(choice, tokens) for choice in body["choices"]]
         if usage := body.get("usage"):
             prompt, output = self.counts(usage["prompt_tokens"], usage["completion_tokens"])
             body["usage"] = usage | {"prompt_tokens": prompt, "completion_tokens": output}
         return b"data: %b\n\n" % msgspec.json.encode(body)
 
-    def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
-        self._transcript.add(choice.get("token_ids") or [])
+    def _choice(self, choice: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
+        tokens += choice["token_ids"]
         choice.pop("prompt_token_ids", None)
         if not self._told:
             choice.pop("token_ids", None)

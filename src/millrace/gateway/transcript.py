@@ -77,13 +77,15 @@ class Transcript:
 
     def take(self, events: bytes) -> bytes:
         """Note the ids in whole events; return the events as the client wants them."""
-        at = events.rfind(IDS)
-        plain = at >= 0 and self._prompt is not None and not self.lost and events.count(b"data:") == 1
+        first, *parts = events.split(IDS)
+        plain = self._prompt is not None and not self.lost and len(parts) == events.count(b"data:")
         if not plain or (self._wary and REASONING in events):
             return self._take_each(events)
-        end = events.index(b"]", at)
-        self._ids += events[at + len(IDS) - 1 : end]  # the bracket parts it from those before
-        return events if self._told else events[:at] + events[end + 1 :]
+        for part in parts:
+            ids, _, rest = part.partition(b"]")
+            self._ids += b"," + ids
+            first += rest
+        return events if self._told else first
 
     def _take_each(self, events: bytes) -> bytes:
         for event in events_in(events):
@@ -97,7 +99,7 @@ class Transcript:
             self._open(data)
         at = data.rfind(IDS)
         if at >= 0:
-            self._ids += data[at + len(IDS) - 1 : data.index(b"]", at)]
+            self._ids += b"," + data[at + len(IDS) : data.index(b"]", at)]
         elif b'"role":' not in data and not _NO_CHOICES.search(data):
             self.lost = True
         if self._wary and REASONING in data:

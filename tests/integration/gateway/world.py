@@ -34,9 +34,19 @@ def controller(routing: RoutingPolicy | None = None, **settings: Any) -> Control
     return Controller(routing or RoundRobin(), Fcfs(), ControlSettings(**settings))
 
 
+class Served(Protocol):
+    """What a gateway can be put in front of."""
+
+    name: str
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+
+
 @asynccontextmanager
 async def gateway_for(
-    *engines: FakeEngine, mind: Controller | None = None, **settings: Any
+    *engines: Served, mind: Controller | None = None, **settings: Any
 ) -> AsyncIterator[Gateway]:
     """Serve in front of these engines, each known by its name."""
     backends = tuple(f"{engine.name}={engine.url}" for engine in engines)
