@@ -56,7 +56,7 @@ class Ring:
         return bisect(self._places, draw(key, self._seed)) % len(self._places)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def ring_of(ids: tuple[str, ...], virtual_nodes: int = 150, seed: int = 0) -> Ring:
     """Return the ring of these ids, made once as long as the same ones are asked for.
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from operator import add
 from typing import TypeVar
 
 from millrace.core.draw import draw_least
@@ -103,49 +104,45 @@ class Policy:
 
     def scores(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> Scores:
         """Return the weighted sum of each replica's scores."""
-        total = [0.0] * len(replicas)
-        for weight, scores in self._weighted(request, replicas, now_s):
-            total = [sum_ + weight * score for sum_, score in zip(total, scores, strict=True)]
+        weighted = self._weighted(request, replicas, now_s)
+        total = next(weighted, [0.0] * len(replicas))
+        for scores in weighted:
+            total = list(map(add, total, scores))
         return total
 
-    def _weighted(
-        self, request: Request, replicas: Sequence[ReplicaView], now_s: float
-    ) -> Iterator[tuple[float, Scores]]:
-        """Yield the weights that are not 0, each with the scores that it is for."""
-        if self.queue:
-            yield self.queue, _least_first(waiting_requests(replicas, now_s))
-        if self.kv_cache:
-            yield self.kv_cache, [1 - use if use < 1 else 0.0 for use in kv_usages(replicas, now_s)]
-        if self.prefix and request.blocks:
-            yield self.prefix, self._prefixes(request, replicas)
-        if self.running_requests:
-            yield self.running_requests, _least_first(running_requests(replicas, now_s))
-        if self.load_aware:
+    def _weighted(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> Iterator[Scores]:
+        """Yield the scores of each scorer that has a weight, times that."""
+        if w := self.queue:
+            yield _least_first(w, waiting_requests(replicas, now_s))
+        if w := self.kv_cache:
+            yield [w - w * use if use < 1 else 0.0 for use in kv_usages(replicas, now_s)]
+        if (w := self.prefix) and request.blocks:
+            yield self._prefixes(w, request, replicas)
+        if w := self.running_requests:
+            yield _least_first(w, running_requests(replicas, now_s))
+        if w := self.load_aware:
             queues = waiting_requests(replicas, now_s)
-            yield self.load_aware, [max(0.0, 0.5 * (1 - queue / FULL_QUEUE)) for queue in queues]
-        if self.token_load:
-            yield self.token_load, [1 - min(1.0, _tokens(r) / FULL_TOKENS) for r in replicas]
-        if self.active_request:
-            yield self.active_request, _idle_first([r.in_flight for r in replicas])
-        if self.lora_affinity and request.adapter is not None:
-            yield self.lora_affinity, [_adapter_score(r, request.adapter) for r in replicas]
-        if self.context_length_aware:
-            yield self.context_length_aware, [_context_score(r, request.prompt_tokens) for r in replicas]
-        if self.session_affinity and request.session is not None:
+            yield [w * max(0.0, 0.5 * (1 - queue / FULL_QUEUE)) for queue in queues]
+        if w := self.token_load:
+            yield [w * (1 - min(1.0, _tokens(r) / FULL_TOKENS)) for r in replicas]
+        if w := self.active_request:
+            yield _idle_first(w, [r.in_flight for r in replicas])
+        if (w := self.lora_affinity) and request.adapter is not None:
+            yield [w * _adapter_score(r, request.adapter) for r in replicas]
+        if w := self.context_length_aware:
+            yield [w * _context_score(r, request.prompt_tokens) for r in replicas]
+        if (w := self.session_affinity) and request.session is not None:
             home = self._sessions.get(request.session)
-            yield self.session_affinity, [float(r.id == home) for r in replicas]
-        if self.no_hit_lru:
-            yield self.no_hit_lru, self._coldest_first(request, replicas)
+            yield [w if r.id == home else 0.0 for r in replicas]
+        if w := self.no_hit_lru:
+            yield [w * score for score in self._coldest_first(request, replicas)]
 
-    def _prefixes(self, request: Request, replicas: Sequence[ReplicaView]) -> Scores:
-        whole_tokens = len(request.blocks) * request.block_tokens
+    def _prefixes(self, weight: float, request: Request, replicas: Sequence[ReplicaView]) -> Scores:
+        each = weight * (1 - self.long_prefix) / (len(request.blocks) * request.block_tokens)
+        if not (long := weight * self.long_prefix):
+            return [each * r.prefix.matched_tokens(request) for r in replicas]
         matched = [r.prefix.matched_tokens(request) for r in replicas]
-        if not (long := self.long_prefix):
-            return [tokens / whole_tokens for tokens in matched]
-        return [
-            long * min(1.0, tokens / LONG_PREFIX_TOKENS) ** 2 + (1 - long) * tokens / whole_tokens
-            for tokens in matched
-        ]
+        return [long * min(1.0, tokens / LONG_PREFIX_TOKENS) ** 2 + each * tokens for tokens in matched]
 
     def _coldest_first(self, request: Request, replicas: Sequence[ReplicaView]) -> Scores:
         """For a prompt that nobody has begun: the longer without one the better, never is best."""
@@ -179,16 +176,18 @@ class Policy:
                 _remember(self._begun, request.blocks[0], None)
 
 
-def _least_first(counts: Sequence[int]) -> Scores:
-    """1 for the least, 0 for the most, in proportion between them; 1 for all if they are equal."""
+def _least_first(weight: float, counts: Sequence[int]) -> Scores:
+    """The weight for the least, 0 for the most, in proportion between them; all of it if they are equal."""
     most = max(counts)
-    span = most - min(counts)
-    return [(most - count) / span for count in counts] if span else [1.0] * len(counts)
+    if (span := most - min(counts)) == 0:
+        return [weight] * len(counts)
+    each = weight / span
+    return [each * (most - count) for count in counts]
 
 
-def _idle_first(counts: Sequence[int]) -> Scores:
+def _idle_first(weight: float, counts: Sequence[int]) -> Scores:
     most = max(counts)
-    return [(most - count) / most if count else 1.0 for count in counts]
+    return [weight * (most - count) / most if count else weight for count in counts]
 
 
 def _tokens(replica: ReplicaView) -> int:
