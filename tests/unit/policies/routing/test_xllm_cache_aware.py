@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from millrace.control import Controller
+from millrace.core.event import Arrived, Finished, Reported
 from millrace.core.fleet import Hold, ReplicaView, Route
 from millrace.core.replica import Limits, Report
+from millrace.policies import load
 from millrace.policies.routing.xllm_cache_aware import Policy
 from millrace.testing import fakes
 
@@ -69,3 +72,16 @@ def test_equals_are_drawn() -> None:
 
 def test_it_holds_when_nobody_is_ready() -> None:
     assert Policy().route(fakes.request(), fakes.fleet()) == Hold("no ready replica")
+
+
+def test_what_a_dead_replica_held_counts_no_more_when_it_is_back() -> None:
+    controller = Controller(Policy(), load("queueing", "fcfs"))
+    spec = fakes.replica("r").spec
+    controller.on(Reported(0.0, "r", "ready", spec))
+    controller.on(Arrived(1.0, ASKED))
+    controller.on(Finished(2.0, ASKED.id))
+    replicas = controller.state.view(2.0, "m").replicas
+    assert Policy().scores(ASKED, replicas, 2.0) == [1.0]
+    controller.on(Reported(3.0, "r", "gone"))
+    controller.on(Reported(4.0, "r", "ready"))
+    assert Policy().scores(ASKED, replicas, 4.0) == [0.0]
