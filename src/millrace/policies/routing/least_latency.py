@@ -12,7 +12,7 @@ The rule is greedy on means that lag: of equal replicas the one that happens to 
 until its queue tells. A `buffer` above 0 takes replicas for equal that are within this share of the soonest,
 and chooses the one with the fewest requests of them.
 
-Sources: AIBrix (0338af7) `least-latency`; LiteLLM for the buffer (`lowest_latency_buffer`).
+Source: AIBrix (0338af7) `least-latency`; LiteLLM for the buffer (`lowest_latency_buffer`).
 """
 
 from __future__ import annotations
