@@ -13,8 +13,7 @@ median that nothing ever adds to, so always 0.15 s, which is what is assumed her
 number of models that hold a node, not of replicas, which is one: `as_published` brings that back. It forgets
 a replica only when the number of ready ones changes, so one that is replaced lives on; here it never does.
 
-Source: `prefix-cache-preble` of the AIBrix gateway (commit e3e10f9, v0.7.0), after Preble (Srivatsa et al.,
-ICLR 2025).
+Source: AIBrix (0338af7) `prefix-cache-preble`, after Preble (Srivatsa et al., ICLR 2025).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from millrace.core.draw import draw_below
+from millrace.core.draw import draw_least
 from millrace.core.event import Event
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
 from millrace.core.prefix_tree import Node, PrefixTree, deepest
@@ -129,9 +128,7 @@ class Policy:
         if not able:
             return Hold("no ready replica")
         ranked = self._by_load(request, able) or self._by_cost(able)
-        least = min(ranked.values())
-        tied = [name for name, rank in ranked.items() if rank == least]
-        return Route(tied[draw_below(len(tied), request.id, self.seed)])
+        return Route(list(ranked)[draw_least(list(ranked.values()), request.id, self.seed)])
 
     def note(self, fact: Event | Sent) -> None:
         """Learn what was sent where, and who lost what it held; forget what is over."""

@@ -10,7 +10,7 @@ guard never binds for two replicas, nor for up to five if the factor is 2. The R
 factor of 2, the code 8 and 1. Its table loses the first block of the prompt used longest ago first, and with
 it all that follow; here the last ones go first. Blocks are those of the request, not of 128 characters.
 
-Source: `prefix-cache` of the AIBrix gateway (commit e3e10f9, v0.7.0).
+Source: AIBrix (e3e10f9, v0.7.0) `prefix-cache`; later versions compare the busiest with the mean as well.
 """
 
 from __future__ import annotations

@@ -8,18 +8,17 @@ As published, load is never balanced: the threshold is infinite (None here), alt
 reviewed said 10, and nothing is ever evicted. Here `budget_bytes` bounds the tree even while `do_eviction` is
 off. A prompt's length is that of its whole blocks; characters of the original are a quarter of a token here.
 
-Source: `PrefixCacheAffinityRouter` of Ray Serve LLM (commit 06c16f2), which evicts a replica that holds over
-400,000 characters down to 360,000, every 10 s, if told to.
+Source: Ray Serve LLM (06c16f2) `PrefixCacheAffinityRouter`, which cuts a replica that holds over 400,000
+characters down to 360,000, every 10 s, if told to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from millrace.core.draw import draw_below
+from millrace.core.draw import draw_below, draw_least
 from millrace.core.event import Event
-from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
+from millrace.core.fleet import Decision, FleetView, Hold, Route, Sent
 from millrace.core.period import Period
 from millrace.core.prefix_tree import PrefixTree, deepest
 from millrace.core.request import Request
@@ -63,11 +62,9 @@ class Policy:
             return Hold("no ready replica")
         queues = {replica.id: replica.waiting + replica.running for replica in able}
         if self._is_imbalanced(queues):
-            return Route(self._shorter_of_two(request, able))
+            return Route(self._shorter_of_two(request, list(queues), queues))
         among = self._chosen(request, queues)
-        shortest = min(queues[name] for name in among)
-        tied = [name for name in among if queues[name] == shortest]
-        return Route(tied[draw_below(len(tied), request.id, self.seed)])
+        return Route(among[draw_least([queues[name] for name in among], request.id, self.seed)])
 
     def note(self, fact: Event | Sent) -> None:
         """Learn what was sent where, and who lost what it held; evict when it is time to."""
@@ -79,12 +76,11 @@ class Policy:
         threshold = self.imbalanced_threshold
         return threshold is not None and max(queues.values()) - min(queues.values()) > threshold
 
-    def _shorter_of_two(self, request: Request, able: Sequence[ReplicaView]) -> str:
+    def _shorter_of_two(self, request: Request, names: list[str], queues: dict[str, int]) -> str:
         """The shorter of two drawn queues; there are two, or they would not differ."""
-        first = draw_below(len(able), request.id, self.seed, "first")
-        second = draw_below(len(able) - 1, request.id, self.seed, "second")
-        one, other = able[first], able[second + (second >= first)]  # any but the first
-        return one.id if one.in_flight <= other.in_flight else other.id
+        one = names.pop(draw_below(len(names), request.id, self.seed, "first"))
+        other = names.pop(draw_below(len(names), request.id, self.seed, "second"))
+        return one if queues[one] <= queues[other] else other
 
     def _chosen(self, request: Request, queues: dict[str, int]) -> list[str]:
         """Those that hold enough of the prompt, else those that hold the fewest tokens at all."""

@@ -14,8 +14,8 @@ who is gone is ever forgotten. The thresholds on KV cache usage are left out: th
 Defaults are those of the Python command line; those of the Rust gateway are a `cache_threshold` of 0.5,
 a `balance_abs_threshold` of 32, a `balance_rel_threshold` of 1.1, 30 s and 10,000 tokens.
 
-Source: `cache_aware` of the Shepherd Model Gateway (commit 73da68c), before that of SGLang's router, over
-whole blocks of tokens as its token tree. That the last tenant is the one sent last is inferred.
+Source: SMG (73da68c) `cache_aware`, which was SGLang's router before, over whole blocks of tokens as its
+token tree; that the last tenant of a node is the one that was sent it last is inferred.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ matched. The original never forgets anything, neither prompts nor endpoints that
 limit, so what was used longest ago is forgotten once the tree takes `budget_bytes`, and a replica that
 restarted holds nothing.
 
-Source: `prefixaware` of the vLLM production-stack (commit a6c01db), which matches chunks of 128 characters.
+Source: vLLM production-stack (a6c01db) `prefixaware`, which matches chunks of 128 characters.
 """
 
 from __future__ import annotations
