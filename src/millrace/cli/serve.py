@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import typer
 
-from millrace.cli import patience
+from millrace.cli import knowing, patience
 from millrace.cli import serving_options as options
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -53,32 +55,19 @@ def run(
     retry_floor: patience.RetryFloor = BUDGET.floor_per_s,
     max_held: patience.MaxHeld = PATIENCE.max_held,
     max_hold: patience.MaxHold = PATIENCE.max_hold_s,
+    prefix_knowledge: knowing.Knowledge = "sent",
+    prefix_ttl: knowing.Ttl = None,
+    prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
+    kv_events: knowing.KvEvents = None,
+    block_tokens: knowing.BlockTokens = None,
+    tokenize_within: knowing.Within = 0.1,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
     if demo == bool(backend):
         raise ValueError(_which(demo))
     with in_options():
-        budget = RetryBudget(ratio=retry_ratio, reserve=retry_reserve, floor_per_s=retry_floor)
-        patient = ControlSettings(
-            max_attempts=max_attempts, max_held=max_held, max_hold_s=max_hold, retry_budget=budget
-        )
-        settings = GatewaySettings(
-            backends=tuple(backend or [UNKNOWN_YET]),
-            host=host,
-            port=port,
-            admin_host=admin_host,
-            admin_port=admin_port,
-            specs=_specs(specs),
-            aliases=aliases_of(alias or []),
-            fallbacks=fallbacks_of(fallback or []),
-            answer_as_asked=answer_as_asked,
-            event_log=_log(event_log),
-            scrape_s=scrape,
-            failover=failover == "on",
-            stall_timeout_s=stall_timeout,
-            drain_s=drain,
-            max_body_bytes=max_body,
-        )
+        patient, settings = _control(context.params), _gateway(context.params)
+        knowing.require_speakers(settings, patient)
     controller = Controller(load("routing", routing), load("queueing", queueing), patient)
     _serve(settings, controller, demo)
     again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
@@ -94,6 +83,42 @@ def _serve(settings: GatewaySettings, controller: Controller, demo: bool) -> Non
         require_free(settings)
     except AddressError as error:
         raise CommandError(f"{error}; choose another --{error.setting}", EXIT_USAGE) from None
+
+
+def _control(said: Mapping[str, Any]) -> ControlSettings:
+    """Return what the options, by their parameters' names, say of the controller."""
+    budget = RetryBudget(
+        ratio=said["retry_ratio"], reserve=said["retry_reserve"], floor_per_s=said["retry_floor"]
+    )
+    return ControlSettings(
+        max_attempts=said["max_attempts"],
+        max_held=said["max_held"],
+        max_hold_s=said["max_hold"],
+        retry_budget=budget,
+        **knowing.control_fields_of(said),
+    )
+
+
+def _gateway(said: Mapping[str, Any]) -> GatewaySettings:
+    """Return what the options say of the gateway."""
+    return GatewaySettings(
+        backends=tuple(said["backend"] or [UNKNOWN_YET]),
+        host=said["host"],
+        port=said["port"],
+        admin_host=said["admin_host"],
+        admin_port=said["admin_port"],
+        specs=_specs(said["specs"]),
+        aliases=aliases_of(said["alias"] or []),
+        fallbacks=fallbacks_of(said["fallback"] or []),
+        answer_as_asked=said["answer_as_asked"],
+        event_log=_log(said["event_log"]),
+        scrape_s=said["scrape"],
+        failover=said["failover"] == "on",
+        stall_timeout_s=said["stall_timeout"],
+        drain_s=said["drain"],
+        max_body_bytes=said["max_body"],
+        **knowing.fields_of(said),
+    )
 
 
 def _log(path: Path | None) -> Path | None:

@@ -99,6 +99,10 @@ class Controller:
             return move_s if expiry_s is None else expiry_s
         return min(expiry_s, move_s)
 
+    def prefix_index_bytes(self) -> dict[str, int]:
+        """Memory that the prefix index of each replica takes."""
+        return self.state.prefix_index_bytes()
+
     def _arrive(self, event: Arrived, actions: list[Action]) -> None:
         request, state = event.request, self.state
         if request.id in state.flights:

@@ -79,12 +79,11 @@ class Api:
         check(body)
         envelope = self._envelope("chatcmpl", body.model)
         self._service.check_size(1, body.choices)
-        values = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
         if body.resume:
             (prompt,) = await self._service.prompts.of_completion(body.resume.prompt_token_ids, special=False)
         else:
             prompt = await self._service.prompts.of_chat(
-                body.messages, {**values, "tools": body.tools}, special=body.add_special_tokens
+                body.messages, _template_values(body), special=body.add_special_tokens
             )
         told = _told(body, [prompt])
         shape = ChatFormat(envelope, self._service.tokenizer, logprobs=bool(body.logprobs), told=told)
@@ -107,8 +106,9 @@ class Api:
         self._service.check_model(body.model)
         prompts = self._service.prompts
         if body.messages is not None:
-            values = {"add_generation_prompt": body.add_generation_prompt}
-            prompt = await prompts.of_chat(body.messages, values, special=bool(body.add_special_tokens))
+            prompt = await prompts.of_chat(
+                body.messages, _template_values(body), special=bool(body.add_special_tokens)
+            )
         elif body.prompt is not None:
             prompt = await prompts.of_text(body.prompt, special=body.add_special_tokens is not False)
         else:
@@ -169,6 +169,11 @@ def _told(body: CompletionBody | ChatBody, prompts: Sequence[Prompt]) -> Told:
         ids=body.return_token_ids is True,
         resumed=None if body.resume is None else body.resume.token_ids,
     )
+
+
+def _template_values(body: ChatBody | TokenizeBody) -> dict[str, object]:
+    asked = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
+    return {**asked, "tools": body.tools}
 
 
 async def _refused(request: Request, error: Exception) -> Response:

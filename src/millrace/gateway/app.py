@@ -10,7 +10,18 @@ from typing import Protocol
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from millrace.core.event import Action, Arrived, Cancel, Cancelled, Dispatch, Event, Refuse, Reported, Ticked
+from millrace.core.event import (
+    Action,
+    Arrived,
+    CacheChanged,
+    Cancel,
+    Cancelled,
+    Dispatch,
+    Event,
+    Refuse,
+    Reported,
+    Ticked,
+)
 from millrace.core.prompt import InvalidRequestError, Kind, describe
 from millrace.gateway import errors
 from millrace.gateway.admin import Admin
@@ -28,6 +39,7 @@ from millrace.gateway.request import Incoming
 from millrace.gateway.resuming import resumable
 from millrace.gateway.routes import COUNT_TOKENS, INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
+from millrace.gateway.tokens import Question, Tokens
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 
@@ -42,6 +54,9 @@ class Mind(Protocol):
 
     def next_deadline_s(self) -> float | None:
         """When a Ticked is due."""
+
+    def prefix_index_bytes(self) -> dict[str, int]:
+        """Memory that the prefix index of each replica takes."""
 
 
 class Gateway:
@@ -62,7 +77,9 @@ class Gateway:
         self.journal: Journal | None = None
         self.remembered_bytes = 0
         self.origin_s = monotonic()
-        self._controller = controller
+        self.controller = controller
+        self._tokens = Tokens(self.fleet, self.metrics, settings) if settings.block_tokens else None
+        self._asking: set[asyncio.Task[None]] = set()
         self._ids = RequestIds()
         self._names = Names(settings.aliases, settings.fallbacks)
         self._served = self._model_for if settings.aliases else None
@@ -97,7 +114,7 @@ class Gateway:
                     self._perform(action)
         finally:
             self._telling = False
-        due_s = self._controller.next_deadline_s()
+        due_s = self.controller.next_deadline_s()
         if due_s != self._alarm_s:
             self._set_alarm(due_s)
 
@@ -119,7 +136,7 @@ class Gateway:
 
     def lost(self, engine: Engine) -> None:
         """An engine cannot be reached; the controller learns it from the failed request."""
-        self.fleet.members[engine.id].phase = "gone"
+        self.fleet.members[engine.id].lose()
 
     def end_all(self, why: str) -> None:
         """Give up on whatever is still in flight."""
@@ -131,6 +148,8 @@ class Gateway:
         """Drop every connection and forget the alarm."""
         if self._alarm is not None:
             self._alarm.cancel()
+        for task in self._asking:
+            task.cancel()
         for client in (*self.clients, *self.admin.clients):
             client.cut()
         for member in self.fleet.members.values():
@@ -169,7 +188,23 @@ class Gateway:
         else:
             exchange = ResumableExchange(self, client, kind, asked, wire, how=how)
         self.exchanges[request_id] = client.current = exchange
-        self.tell(Arrived(self.now_s(), asked.request))
+        question = self._tokens and self._tokens.question(asked.request, kind, incoming.body)
+        if question:
+            task = self._loop.create_task(self._arrive_with_tokens(exchange, question))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        else:
+            self._arrive(exchange)
+
+    async def _arrive_with_tokens(self, exchange: Exchange, question: Question) -> None:
+        """Let a request wait until its tokens are known, for no longer than is set; its client may leave."""
+        assert self._tokens is not None
+        exchange.request = await self._tokens.found(exchange.request, question)
+        if not exchange.ended:
+            self._arrive(exchange)
+
+    def _arrive(self, exchange: Exchange) -> None:
+        self.tell(Arrived(self.now_s(), exchange.request))
         exchange.fresh = False
 
     def _model_for(self, name: str, who: str) -> str:
@@ -177,7 +212,7 @@ class Gateway:
 
     def _decide(self, event: Event) -> list[Action]:
         try:
-            actions = self._controller.on(event)
+            actions = self.controller.on(event)
         except Exception as error:  # a policy is its user's code: its bug must cost one request, not all
             self._loop.call_exception_handler({"message": "the controller failed", "exception": error})
             return self._after_bug(event)
@@ -186,7 +221,7 @@ class Gateway:
         return actions
 
     def _after_bug(self, event: Event) -> list[Action]:
-        if isinstance(event, Reported | Ticked | Cancelled):
+        if isinstance(event, Reported | CacheChanged | Ticked | Cancelled):
             return []
         request_id = event.request.id if isinstance(event, Arrived) else event.request_id
         self._events.append(Cancelled(self.now_s(), request_id))

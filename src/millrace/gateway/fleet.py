@@ -19,7 +19,10 @@ NOTHING_KNOWN = ReplicaSpec(models=())
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One engine. `cards` are its entries of `/v1/models`; `failures` counts examinations failed in a row."""
+    """One engine. `cards` are its entries of `/v1/models`; `failures` counts examinations failed in a row.
+
+    `losses` counts how often it was given up: its cache was taken to be empty from then on.
+    """
 
     engine: Engine
     spec: ReplicaSpec
@@ -28,6 +31,12 @@ class Member:
     failures: int = 0
     examined: int = 0
     scraped_s: float | None = None
+    losses: int = 0
+
+    def lose(self) -> None:
+        """Note that it cannot be reached."""
+        self.phase = "gone"
+        self.losses += 1
 
 
 class Fleet:

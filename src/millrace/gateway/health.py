@@ -59,7 +59,7 @@ async def examine(gateway: Gateway, member: Member) -> None:
 
 def _note_gone(gateway: Gateway, member: Member) -> None:
     if member.phase == "ready":
-        member.phase = "gone"
+        member.lose()
         gateway.tell(Reported(gateway.now_s(), member.engine.id, "gone"))
 
 

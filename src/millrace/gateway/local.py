@@ -170,11 +170,14 @@ def gauges(gateway: Gateway) -> list[tuple[str, str, dict[str, float]]]:
         if member.scraped_s is not None
     }
     remembered = {"": float(gateway.remembered_bytes)}
+    held_bytes = gateway.controller.prefix_index_bytes()
+    indexes = {f'replica="{name}"': float(size) for name, size in held_bytes.items()}
     return [
         ("request_running", "Requests sent to a replica and not ended", running),
         ("flow_control_queue_size", "Requests held back", {"": float(waiting)}),
         ("pool_ready_replicas", "Replicas that can be sent requests", {"": float(fleet.ready)}),
         ("scrape_age_seconds", "Since a replica last spoke of its load", ages),
         ("failover_bytes", "Memory of what streams take to go on elsewhere", remembered),
+        ("prefix_index_bytes", "Memory of what is known of a replica's prefix cache", indexes),
         ("client_connections", "Open client connections", {"": float(len(gateway.clients))}),
     ]

@@ -96,6 +96,9 @@ class Metrics:
         self.aborted: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.resumed: Counter[str] = Counter()
+        self.tokenized: Counter[str] = Counter()
+        self.kv_batches: dict[str, Counter[str]] = {}
+        self.kv_ignored: dict[str, Counter[str]] = {}
         self.overhead = Histogram(_OVERHEAD_SECONDS)
         self.client_retries = 0
         self.unfinished_streams = 0
@@ -154,6 +157,12 @@ class Metrics:
         yield _family(
             "stream_unfinished_total", "Streams an engine ended without end mark", "counter", unfinished
         )
+        asked = _by("outcome", self.tokenized)
+        yield _family("prefix_tokens_total", "Prompts whose tokens were to be found", "counter", asked)
+        batches = _by_replica("outcome", self.kv_batches)
+        yield _family("kv_event_batches_total", "Batches of KV events", "counter", batches)
+        ignored = _by_replica("reason", self.kv_ignored)
+        yield _family("kv_events_ignored_total", "KV events that were left out", "counter", ignored)
         yield _family("event_loop_lag_seconds", "How late the last sweep was", "gauge", {"": self.loop_lag_s})
 
 
@@ -166,6 +175,14 @@ def outcome_of(status: int) -> str:
 
 def _by(label: str, counter: Counter[str]) -> dict[str, float]:
     return {f'{label}="{_escaped(value)}"': float(count) for value, count in counter.items()}
+
+
+def _by_replica(label: str, counters: dict[str, Counter[str]]) -> dict[str, float]:
+    return {
+        f'replica="{_escaped(replica)}",{label}="{_escaped(value)}"': float(count)
+        for replica, counter in counters.items()
+        for value, count in counter.items()
+    }
 
 
 def _heading(name: str, help_: str, type_: str) -> str:

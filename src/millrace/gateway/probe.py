@@ -60,8 +60,18 @@ class Probe:
 
 async def get(engine: Engine, path: bytes) -> tuple[int, bytes]:
     """GET a path; return status and body. Raises ProbeError."""
+    return await _ask(engine, engine.request_line(b"GET", path) + b"accept: */*\r\n\r\n")
+
+
+async def post(engine: Engine, path: bytes, body: bytes) -> tuple[int, bytes]:
+    """POST JSON to a path; return status and body. Raises ProbeError."""
+    head = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return await _ask(engine, engine.request_line(b"POST", path) + head + body)
+
+
+async def _ask(engine: Engine, request: bytes) -> tuple[int, bytes]:
     probe = Probe()
-    probe.connection = engine.send(probe, engine.request_line(b"GET", path) + b"accept: */*\r\n\r\n")
+    probe.connection = engine.send(probe, request)
     try:
         return await probe.answered
     finally:

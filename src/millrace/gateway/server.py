@@ -81,6 +81,10 @@ async def _look_after(gateway: Gateway) -> list[asyncio.Task[None]]:
         gateway.tell(Reported(gateway.now_s(), member.engine.id, "starting", member.spec))
     await asyncio.gather(*(examine(gateway, member) for member in members))
     works = [_sweep(gateway), *(watch(gateway, member) for member in members)]
+    if gateway.settings.kv_events:
+        from millrace.gateway.kv_events.following import follow_engines  # needs pyzmq, which is an extra
+
+        works.append(follow_engines(gateway))
     if gateway.journal is not None:
         works.append(gateway.journal.keep_writing())
     return [asyncio.create_task(work) for work in works]

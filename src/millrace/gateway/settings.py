@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from millrace.core.prompt import Measure
 from millrace.core.replica import ReplicaSpec
+from millrace.gateway.kv_events.endpoint import Endpoint
 from millrace.gateway.names import Names, Target
 
 MEASURE = Measure()
@@ -79,6 +80,9 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     `port` 0 takes any free one; `admin_port` too, and without it there is no admin port. Clients get
     `client_timeout_s` to send a head, or the next piece of a body, or to read what waits for them; engines
     get `first_byte_timeout_s` to begin an answer and `stall_timeout_s` between two pieces of it.
+
+    `kv_events` says where engines, by name, publish what enters and leaves their prefix caches. Prompts are
+    hashed in blocks of bytes, or of `block_tokens` tokens, which an engine counts within `tokenize_within_s`.
     """
 
     backends: tuple[str, ...]
@@ -102,9 +106,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 120.0
     measure: Measure = MEASURE
     event_log: Path | None = None
+    kv_events: dict[str, Endpoint] = {}
+    block_tokens: int | None = None
+    tokenize_within_s: float = 0.1
 
     def __post_init__(self) -> None:
-        parsed = [Backend.parse(url) for url in self.backends]
+        parsed = self.parsed
         if not parsed:
             raise ValueError("backends: name at least one engine, such as http://127.0.0.1:8001")
         if len({backend.id for backend in parsed}) != len(parsed):
@@ -113,6 +120,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"specs: {sorted(unknown)} name no replica; use the names or URLs of the backends"
             )
+        self._check_kv_events({backend.id for backend in parsed})
         Names(self.aliases, self.fallbacks)
         for name in ("port", "admin_port"):
             if not 0 <= (getattr(self, name) or 0) <= 65535:
@@ -123,8 +131,22 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
+    @property
+    def parsed(self) -> list[Backend]:
+        """The backends, read."""
+        return [Backend.parse(text) for text in self.backends]
+
+    def _check_kv_events(self, names: set[str]) -> None:
+        if unknown := self.kv_events.keys() - names:
+            raise ValueError(f"kv_events: {sorted(unknown)} name no replica; use the names of the backends")
+        if self.kv_events and self.block_tokens is None:
+            raise ValueError("block_tokens is None; say how many tokens the engines' blocks have")
+        if self.block_tokens is not None and self.block_tokens < 1:
+            raise ValueError(f"block_tokens is {self.block_tokens}; it must be at least 1")
+
 
 _TIMEOUTS = (
+    "tokenize_within_s",
     "connect_timeout_s",
     "first_byte_timeout_s",
     "stall_timeout_s",

@@ -16,7 +16,8 @@ from millrace.testing.script import Break, BrokenError, Heard, Script, pieces
 class FakeEngine:
     """Serves on a free port of the loopback from `start` to `stop`; change `script` at any time.
 
-    `pages` are raw answers to GET by path, in place of its own; an engine not `healthy` answers 503.
+    `pages` are raw answers to GET by path, in place of its own; an engine not `healthy` answers 503. One
+    that `tokenizes` takes every byte of a prompt for a token, after `tokenize_s`.
     """
 
     def __init__(
@@ -36,6 +37,9 @@ class FakeEngine:
         self.aborted = 0
         self.connections = 0
         self.healthy = True
+        self.tokenizes = False
+        self.tokenize_s = 0.0
+        self.asked_for_tokens = 0
         self.pages: dict[str, bytes] = {}
         self._port = 0
         self._server: asyncio.Server | None = None
@@ -130,6 +134,11 @@ class _Connection(asyncio.Protocol):
         if heard.method == "GET":
             self._transport.write(_page(engine, heard.path))
             return
+        if heard.path == "/tokenize":
+            engine.asked_for_tokens += 1
+            await asyncio.sleep(engine.tokenize_s)
+            self._transport.write(_tokens(engine, heard))
+            return
         engine.heard.append(heard)
         engine.live += 1
         try:
@@ -174,6 +183,15 @@ def _parse(data: bytes) -> tuple[Heard | None, int]:
     return Heard(method, path, headers, rest[:length]), len(head) + 4 + length
 
 
+def _tokens(engine: FakeEngine, heard: Heard) -> bytes:
+    body = heard.json
+    text = body["prompt"] if "prompt" in body else "".join(one["content"] for one in body["messages"])
+    return _answer(
+        "200 OK" if engine.tokenizes else "404 Not Found",
+        msgspec.json.encode({"tokens": list(text.encode())}),
+    )
+
+
 def _page(engine: FakeEngine, path: str) -> bytes:
     if path in engine.pages:
         return engine.pages[path]
@@ -182,4 +200,8 @@ def _page(engine: FakeEngine, path: str) -> bytes:
         "404 Not Found" if path not in pages else "200 OK" if engine.healthy else "503 Service Unavailable"
     )
     body = pages.get(path, b"")
+    return _answer(status, body)
+
+
+def _answer(status: str, body: bytes) -> bytes:
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
