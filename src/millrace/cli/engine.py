@@ -47,10 +47,19 @@ def run(
     step_log: Annotated[
         Path | None, typer.Option(help="Append a JSON line for every step to this file.")
     ] = None,
+    kv_events: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Publish KV events here, like tcp://127.0.0.1:5557."),
+    ] = None,
+    kv_replay: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Tell again here what was published.")
+    ] = None,
 ) -> None:
     """Serve a checkpoint of the Llama, Qwen2 or Qwen3 family."""
     policy = load("batching", batching)
     _need_the_extra()
+    if kv_events is not None and find_spec("zmq") is None:
+        raise CommandError("pyzmq is not installed: pip install 'millrace[kv-events]'", EXIT_USAGE)
     from millrace.engine.main import serve
     from millrace.engine.settings import EngineSettings
 
@@ -74,6 +83,8 @@ def run(
         context_tokens=max_model_len,
         drain_s=drain,
         step_log=step_log,
+        kv_events=kv_events,
+        kv_replay=kv_replay,
     )
     raise typer.Exit(serve(settings, policy))
 

@@ -8,12 +8,13 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 import uvicorn
 
 from millrace.engine.engine import Engine
 from millrace.engine.errors import stopping
+from millrace.engine.kv_events import publishing
 from millrace.engine.loop import EngineLoop
 from millrace.engine.metrics import Metrics
 from millrace.engine.server import Api
@@ -22,15 +23,27 @@ from millrace.engine.step_log import step_log
 
 # A gateway keeps connections for its next requests; one that closes early meets requests on their way.
 IDLE_S = 120
+CANNOT_START = 2
 # How long clients may take to read that their answer was ended.
 FAREWELL_S = 5
 
 
 async def host(settings: EngineSettings, engine: Engine, listener: socket.socket) -> int:
-    """Serve on the listener until SIGTERM or SIGINT (exit code 0), or until steps keep failing (1)."""
+    """Serve on the listener until SIGTERM or SIGINT (exit code 0), or until steps keep failing (1).
+
+    Returns 2 if the KV events cannot be published where they shall be.
+    """
     metrics = Metrics(engine.replica, settings.names[0])
-    with step_log(settings.step_log) as observe:
-        loop = EngineLoop(engine.replica, engine.executor, metrics, waiting=settings.waiting, observe=observe)
+    async with AsyncExitStack() as held:
+        observe = held.enter_context(step_log(settings.step_log))
+        try:
+            tell = await held.enter_async_context(publishing(settings, engine.replica))
+        except ValueError as error:
+            print(f"millrace engine: {error}", file=sys.stderr)
+            return CANNOT_START
+        loop = EngineLoop(
+            engine.replica, engine.executor, metrics, waiting=settings.waiting, observe=observe, tell=tell
+        )
         api = Api(engine.service, loop, metrics, body_bytes=settings.body_bytes)
         server = _Server(_config(api, settings), loop, settings.drain_s)
         steps = asyncio.create_task(loop.run())

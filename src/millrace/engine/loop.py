@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from millrace.engine.answer import Answer, Part
 from millrace.engine.errors import ApiError, broken, failed, overloaded
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation
+from millrace.engine.kv_events import Teller
 from millrace.engine.metrics import Metrics
 from millrace.engine.step_log import StepObserver
 from millrace.replica.executor import Step, StepResult
@@ -23,6 +24,10 @@ from millrace.replica.replica import Replica
 
 # After so many steps in a row that failed, what fails is the engine and not what it was asked.
 MOST_FAILURES = 10
+
+
+def _nobody_listens(generations: Iterable[Generation]) -> None:
+    """What happens to the prefix cache is nobody's affair."""
 
 
 @dataclass(slots=True)
@@ -46,11 +51,12 @@ class EngineLoop:
         *,
         waiting: int,
         observe: StepObserver,
+        tell: Teller = _nobody_listens,
     ) -> None:
         self.replica = replica
         self._closed: Callable[[], ApiError] | None = None
         self._executor, self._metrics = executor, metrics
-        self._waiting, self._observe = waiting, observe
+        self._waiting, self._observe, self._tell = waiting, observe, tell
         self._failures = 0
         self._active: dict[str, _Active] = {}
         self._retired: list[str] = []
@@ -116,7 +122,9 @@ class EngineLoop:
                 continue
             self._failures = 0
             self._observe(step, result)
-            self._deliver(self.replica.commit(step, result))
+            progress = self.replica.commit(step, result)
+            self._tell(one.generation for one in self._active.values())
+            self._deliver(progress)
 
     def _fail(self, step: Step, error: Exception) -> None:
         """Give up what a failed step was for, or the engine: raise the error if it is unlikely to pass.

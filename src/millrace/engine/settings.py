@@ -19,6 +19,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     float32 on a CPU and bfloat16 elsewhere. `context_tokens` is how long a sequence may be; None means as
     long as the model allows, but no more than `limits` say. At most `waiting` sequences wait before requests
     are refused. On SIGTERM, running answers have `drain_s` to finish. `step_log` receives a line per step.
+    What enters and leaves the prefix cache is published on the ZeroMQ address `kv_events`, and told again on
+    `kv_replay`.
     """
 
     model: Path
@@ -34,10 +36,14 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     body_bytes: int = 16 << 20
     drain_s: float = 30.0
     step_log: Path | None = None
+    kv_events: str | None = None
+    kv_replay: str | None = None
 
     def __post_init__(self) -> None:
         if self.limits.adapters is not None:
             raise ValueError("this engine has no low-rank adapters: leave out the limit on them")
+        if self.kv_replay is not None and self.kv_events is None:
+            raise ValueError("--kv-replay tells again what --kv-events said: give both, or only the latter")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
@@ -70,6 +71,10 @@ class BlockPool:
     def findable(self) -> int:
         """Blocks that can be found by their content, held or not."""
         return sum(len(segment.blocks) for segment in self._starts.values())
+
+    def contents(self) -> Iterator[int]:
+        """Return the hashes by which blocks can be found, in no order."""
+        return chain.from_iterable(segment.contents for segment in self._starts.values())
 
     def matched(self, hashes: Sequence[int]) -> int:
         """Return how many of the leading hashes are here."""
