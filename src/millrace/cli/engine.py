@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from millrace.cli.knowing import need_zmq
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.core.replica import Limits
 from millrace.policies import load
@@ -15,6 +16,16 @@ from millrace.policies import load
 DEMO_NAME = "demo"
 # Longer contexts take a KV cache to match, so they have to be asked for.
 LONGEST = 2048
+
+
+ServedNames = Annotated[
+    list[str] | None, typer.Option(help="A name it answers to (repeatable); else the folder's name.")
+]
+StepLog = Annotated[Path | None, typer.Option(help="Append a JSON line for every step to this file.")]
+KvEvents = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Publish KV events here, like tcp://127.0.0.1:5557.")
+]
+KvReplay = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Tell again here what was published.")]
 
 
 def run(
@@ -26,9 +37,7 @@ def run(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")
     ] = 8000,
-    served_model_name: Annotated[
-        list[str] | None, typer.Option(help="A name it answers to (repeatable); else the folder's name.")
-    ] = None,
+    served_model_name: ServedNames = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of weights and cache.")
     ] = "auto",
@@ -44,22 +53,15 @@ def run(
     block_size: Annotated[int, typer.Option(min=1, help="Tokens in a block.")] = 16,
     prefix_caching: Annotated[bool, typer.Option(help="Reuse the cache of equal prompt beginnings.")] = True,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get on SIGTERM.")] = 30.0,
-    step_log: Annotated[
-        Path | None, typer.Option(help="Append a JSON line for every step to this file.")
-    ] = None,
-    kv_events: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Publish KV events here, like tcp://127.0.0.1:5557."),
-    ] = None,
-    kv_replay: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Tell again here what was published.")
-    ] = None,
+    step_log: StepLog = None,
+    kv_events: KvEvents = None,
+    kv_replay: KvReplay = None,
 ) -> None:
     """Serve a checkpoint of the Llama, Qwen2 or Qwen3 family."""
     policy = load("batching", batching)
     _need_the_extra()
-    if kv_events is not None and find_spec("zmq") is None:
-        raise CommandError("pyzmq is not installed: pip install 'millrace[kv-events]'", EXIT_USAGE)
+    if kv_events is not None:
+        need_zmq()
     from millrace.engine.main import serve
     from millrace.engine.settings import EngineSettings
 

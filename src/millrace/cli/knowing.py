@@ -57,11 +57,17 @@ Within = Annotated[
 ]
 
 
+def need_zmq() -> None:
+    """Raise CommandError, which says how to install it, if pyzmq is missing."""
+    if find_spec("zmq") is None:
+        raise CommandError("pyzmq is not installed: pip install 'millrace[kv-events]'", EXIT_USAGE)
+
+
 def fields_of(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the gateway's settings for these options. Raises ValueError, and CommandError without pyzmq."""
     endpoints = dict(map(Endpoint.parse, said["kv_events"] or []))
-    if endpoints and find_spec("zmq") is None:
-        raise CommandError("pyzmq is not installed: pip install 'millrace[kv-events]'", EXIT_USAGE)
+    if endpoints:
+        need_zmq()
     block_tokens = said["block_tokens"]
     if block_tokens is None and said["prefix_knowledge"] == "events":
         block_tokens = BLOCK_TOKENS
