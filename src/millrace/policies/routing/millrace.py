@@ -1,0 +1,176 @@
+"""Send the request where it costs least and is in time; if it would be late anywhere, out of the others' way.
+
+For each replica the time to the first token is predicted in seconds: the prompts in front as far as they are
+not computed yet, its own tokens that the prefix cache lacks, steps shared with running requests, their
+context, and the loading of an adapter; what a replica took before corrects it. Where that is a `roomy` share
+of the objective, what counts is the work that the request brings, and the wait: so it goes where its prefix
+is cached, and nobody is crowded. Where it is more, the soonest replica is taken. A request that would be late
+everywhere takes time from those that can be helped: unless the fleet is at ease, it joins the longest queue,
+but none where it would wait for more than `patience_s`. Without an objective the soonest replica is taken.
+
+Of more than `candidates` replicas only those are weighed that may be best: half as many with the shortest
+wait, half as many with the most of the prompt, and the longest queue.
+
+Source: this project. Predicted times to the first token are Mooncake's (Qin et al., FAST 2025), affinity
+while the objective holds is DualMap's (arXiv:2602.06502).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from math import inf
+from typing import NamedTuple
+
+from millrace.core.draw import draw_least
+from millrace.core.event import Event
+from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
+from millrace.core.forecast import Forecast, Line
+from millrace.core.load import waiting_requests
+from millrace.core.request import Request
+
+
+class Candidate(NamedTuple):
+    """What is predicted of a replica, in seconds, and how many of the prompt's tokens it has.
+
+    The first token comes after `ttft_s`: the wait for the prompts in front, the work on this one, and the
+    loading of its adapter.
+    """
+
+    replica: ReplicaView
+    ttft_s: float
+    wait_s: float
+    work_s: float
+    adapter_s: float
+    cached_tokens: int
+
+
+@dataclass(slots=True)
+class Policy:
+    """`slo_ttft_s` is the objective of requests that bring none.
+
+    A prediction up to `roomy` times it leaves room, up to `in_time` times it can be trusted. `wait_weight` is
+    what a second of waiting counts beside a second of work where there is room. The fleet is at ease while on
+    more than a share `at_ease` of its replicas one waits no longer than `short` times the objective.
+    """
+
+    slo_ttft_s: float | None = None
+    roomy: float = 0.5
+    in_time: float = 0.9
+    wait_weight: float = 1.0
+    short: float = 0.2
+    at_ease: float = 0.7
+    patience_s: float = 600.0
+    candidates: int = 16
+    assumed_tokens_per_s: float = 1000.0
+    seed: int = 0
+    _forecast: Forecast = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("roomy", "in_time", "short", "at_ease", "patience_s", "assumed_tokens_per_s"):
+            if not 0 < getattr(self, name) < inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.slo_ttft_s is not None and not 0 < self.slo_ttft_s < inf:
+            raise ValueError(
+                f"slo_ttft_s is {self.slo_ttft_s}; it must be positive, or None for no objective"
+            )
+        if not 0 <= self.wait_weight < inf:
+            raise ValueError(f"wait_weight is {self.wait_weight}; it must be from 0")
+        if self.candidates < 2:
+            raise ValueError(f"candidates is {self.candidates}; weigh at least 2 replicas")
+        self._forecast = Forecast(self.assumed_tokens_per_s)
+
+    def note(self, fact: Event | Sent) -> None:
+        """Follow every request, to foresee when each replica is free."""
+        self._forecast.note(fact)
+
+    def route(self, request: Request, fleet: FleetView) -> Decision:
+        able = fleet.able(request)
+        if not able:
+            return Hold("no ready replica")
+        weighed, waits = self.weigh(request, able, fleet.now_s)
+        ranks, why = self._rank(weighed, waits, request.slo.ttft_s or self.slo_ttft_s)
+        return Route(weighed[draw_least(ranks, request.id, self.seed)].replica.id, why)
+
+    def weigh(
+        self, request: Request, able: Sequence[ReplicaView], now_s: float
+    ) -> tuple[list[Candidate], list[float]]:
+        """Predict when the first token would come from each replica that may be best; and all waits."""
+        lines = self._forecast.lines(able)
+        waits = [max(line.behind_s, line.free_s - now_s) for line in lines]
+        if any(map(_says_more, able)):
+            waits = self._with_others(request, able, lines, waits, now_s)
+        cached = [r.prefix.matched_tokens(request) for r in able] if request.blocks else [0] * len(able)
+        few = len(able) <= self.candidates
+        places = range(len(able)) if few else self._promising(waits, cached)
+        return [_candidate(request, able[n], lines[n], waits[n], cached[n]) for n in places], waits
+
+    def _with_others(
+        self,
+        request: Request,
+        able: Sequence[ReplicaView],
+        lines: list[Line],
+        waits: list[float],
+        now_s: float,
+    ) -> list[float]:
+        """Where more requests are said to wait than we have sent, wait for as many prompts like this one."""
+        tokens = request.prompt_tokens
+        return [
+            max(wait_s, waiting * line.seconds(tokens, 0.5 * tokens * tokens))
+            if waiting > replica.waiting
+            else wait_s
+            for replica, line, wait_s, waiting in zip(
+                able, lines, waits, waiting_requests(able, now_s), strict=True
+            )
+        ]
+
+    def _promising(self, waits: list[float], cached: list[int]) -> list[int]:
+        """Name the places of the shortest waits, of the most of the prompt, and of the longest queue."""
+        half = self.candidates // 2
+        by_wait = sorted(range(len(waits)), key=waits.__getitem__)
+        known = nsmallest(half, [n for n, tokens in enumerate(cached) if tokens], lambda n: -cached[n])
+        late = next((n for n in reversed(by_wait) if waits[n] <= self.patience_s), by_wait[0])
+        return list(dict.fromkeys([*by_wait[:half], *known, late]))
+
+    def _rank(
+        self, weighed: list[Candidate], waits: list[float], slo_s: float | None
+    ) -> tuple[list[tuple[float, float, int]], str]:
+        """Rank the candidates, the least first, and say by what."""
+        soonest_s = min(one.ttft_s for one in weighed)
+        if slo_s is not None and soonest_s <= self.roomy * slo_s:
+            room_s = self.roomy * slo_s
+            return [self._crowding(one, room_s) for one in weighed], "cheapest in time"
+        if slo_s is not None and soonest_s > self.in_time * slo_s and not self._is_at_ease(waits, slo_s):
+            return [self._sparing(one) for one in weighed], "late anywhere: out of the way"
+        return [(0.0, one.ttft_s, one.replica.in_flight) for one in weighed], "soonest"
+
+    def _is_at_ease(self, waits: list[float], slo_s: float) -> bool:
+        return sum([wait_s <= self.short * slo_s for wait_s in waits]) > self.at_ease * len(waits)
+
+    def _crowding(self, one: Candidate, room_s: float) -> tuple[float, float, int]:
+        if one.ttft_s > room_s:
+            return inf, one.ttft_s, one.replica.in_flight
+        return one.work_s + one.adapter_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
+
+    def _sparing(self, one: Candidate) -> tuple[float, float, int]:
+        if one.wait_s > self.patience_s:
+            return inf, one.ttft_s, one.replica.in_flight
+        return -one.wait_s, one.ttft_s, one.replica.in_flight
+
+
+def _candidate(
+    request: Request, replica: ReplicaView, line: Line, wait_s: float, cached_tokens: int
+) -> Candidate:
+    adapter_s = 0.0
+    if request.adapter is not None and request.adapter not in replica.adapters:
+        adapter_s = replica.spec.adapter_load_s or 0.0
+    tokens = max(1, request.prompt_tokens - cached_tokens)
+    work_s = line.seconds(tokens, tokens * (cached_tokens + 0.5 * tokens))
+    return Candidate(replica, wait_s + work_s + adapter_s, wait_s, work_s, adapter_s, cached_tokens)
+
+
+def _says_more(replica: ReplicaView) -> bool:
+    """Whether more requests are said to wait there than we have sent."""
+    report = replica.report
+    return report is not None and report.waiting is not None and report.waiting > replica.waiting
