@@ -21,6 +21,7 @@ LONGEST = 2048
 ServedNames = Annotated[
     list[str] | None, typer.Option(help="A name it answers to (repeatable); else the folder's name.")
 ]
+Threads = Annotated[int | None, typer.Option(min=1, help="Torch threads; torch chooses if left out.")]
 StepLog = Annotated[Path | None, typer.Option(help="Append a JSON line for every step to this file.")]
 KvEvents = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Publish KV events here, like tcp://127.0.0.1:5557.")
@@ -42,9 +43,7 @@ def run(
         Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of weights and cache.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Torch threads; torch chooses if left out.")
-    ] = None,
+    threads: Threads = None,
     batching: Annotated[str, typer.Option(help="Batching policy; see `millrace policies`.")] = "split_fuse",
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Sequences in one step.")] = 64,
     max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens in one step.")] = 512,

@@ -65,6 +65,10 @@ def need_zmq() -> None:
 
 def fields_of(said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the gateway's settings for these options. Raises ValueError, and CommandError without pyzmq."""
+    if said["demo"] and said["prefix_knowledge"] == "events":
+        raise ValueError(
+            "--demo starts engines that publish no KV events: leave out --prefix-knowledge events"
+        )
     endpoints = dict(map(Endpoint.parse, said["kv_events"] or []))
     if endpoints:
         need_zmq()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import takewhile
 
 from millrace.control.clock import Clock
 from millrace.core.blocks import link
@@ -59,13 +60,12 @@ class CachedPrefixes:
 
         Block by block: a chain may have lost one in its middle, and most replicas lack the first already.
         """
-        sent, held, matched = self._sent, self._held, 0
-        if sent:
+        held, prompt = self._held, request.blocks
+        matched = len(list(takewhile(held.__contains__, prompt)))
+        if sent := self._sent:
             self._expire()
-        for block in request.blocks:
-            if block not in held and block not in sent:
-                break
-            matched += 1
+            while matched < len(prompt) and (prompt[matched] in held or prompt[matched] in sent):
+                matched += 1
         return min(matched * request.block_tokens, request.prompt_tokens)
 
     def remember(self, request: Request) -> int:

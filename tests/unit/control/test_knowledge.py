@@ -8,8 +8,18 @@ import msgspec
 import pytest
 
 from millrace.control import ControlSettings
+from millrace.control.log import entry, header, replay
 from millrace.core.blocks import chain_contents
-from millrace.core.event import BlocksStored, CacheChanged, Event, Reported
+from millrace.core.event import (
+    Arrived,
+    BlocksRemoved,
+    BlocksStored,
+    CacheChanged,
+    CacheCleared,
+    Event,
+    Reported,
+)
+from millrace.core.replica import ReplicaSpec
 from millrace.testing import fakes
 from tests.unit.control.scripted import arrive, controller_of, join
 
@@ -91,3 +101,20 @@ def test_what_is_believed_for_a_while_is_so_for_a_number_of_seconds(seconds: flo
         ValueError, match=f"prefix_ttl_s is {seconds}; it must be a number of seconds above 0"
     ):
         ControlSettings(prefix_ttl_s=seconds)
+
+
+def test_a_log_with_the_engines_words_in_it_replays() -> None:
+    controller = controller_of(prefix_knowledge="events")
+    lines = [header(controller)]
+    events: list[Event] = [
+        Reported(0.0, "a", "ready", ReplicaSpec(models=("m",))),
+        Reported(0.0, "b", "ready", ReplicaSpec(models=("m",))),
+        CacheChanged(1.0, "b", (STORED,)),
+        Arrived(2.0, fakes.request("q0", blocks=BLOCKS)),
+        CacheChanged(3.0, "b", (BlocksRemoved((12,)), CacheCleared())),
+        Arrived(9.0, fakes.request("q1", blocks=BLOCKS)),
+    ]
+    lines += [entry(event, controller.on(event)) for event in events]
+    assert controller.state.flights["q0"].replica == "b"
+    replayed = replay(lines)
+    assert (replayed.identical, replayed.first_difference) == (replayed.actions, None)
