@@ -20,27 +20,22 @@ HOLDER_BYTES = 170
 
 
 class Node:
-    """Blocks that are held together: those from `start` to `end` of every prompt that goes through here.
+    """Blocks that are held together: those up to the block `end` of every prompt that goes through here.
 
     `holders` are the replicas that hold them, and thereby all in front of them, with the number of their last
     use by each; the one sent last is at the end.
     """
 
-    __slots__ = ("block_tokens", "blocks", "children", "holders", "parent", "start", "used_s")
+    __slots__ = ("block_tokens", "blocks", "children", "end", "holders", "parent", "used_s")
 
     def __init__(self, parent: Node | None, blocks: tuple[int, ...], block_tokens: int) -> None:
         self.parent = parent
-        self.start = parent.end if parent else 0
         self.blocks = blocks
+        self.end: int = len(blocks) + (parent.end if parent else 0)
         self.block_tokens = block_tokens
         self.children: dict[int, Node] = {}
         self.holders: dict[str, int] = {}
         self.used_s = 0.0
-
-    @property
-    def end(self) -> int:
-        """How many blocks a prompt has that ends here."""
-        return self.start + len(self.blocks)
 
     @property
     def tokens(self) -> int:
@@ -128,7 +123,7 @@ class PrefixTree:
         """Let a replica forget what it was sent longest ago, until it holds at most so many tokens."""
         if self.tokens_of(replica) <= most_tokens:
             return
-        for node in sorted(self._held[replica], key=lambda node: (node.holders[replica], -node.start)):
+        for node in sorted(self._held[replica], key=lambda node: (node.holders[replica], -node.end)):
             if self._tokens[replica] <= most_tokens:
                 break
             self._drop(node, replica)
@@ -148,15 +143,15 @@ class PrefixTree:
 
     def _walk(self, prompt: tuple[int, ...]) -> tuple[list[Node], int]:
         """Return the nodes on the way of a prompt, and how many of its blocks they have."""
-        node, path, matched = self._root, [], 0
-        while matched < len(prompt) and (found := node.children.get(prompt[matched])) is not None:
-            node = found
+        path: list[Node] = []
+        children, matched, size = self._root.children, 0, len(prompt)
+        while matched < size and (node := children.get(prompt[matched])) is not None:
             path.append(node)
             end = node.end
-            if end > len(prompt) or node.blocks[-1] != prompt[end - 1]:
+            if end > size or node.blocks[-1] != prompt[end - 1]:
                 matched += _shared(node.blocks, prompt, matched)
                 break
-            matched = end
+            children, matched = node.children, end
         return path, matched
 
     def _grow(self, parent: Node, blocks: tuple[int, ...], block_tokens: int) -> Node:
@@ -170,11 +165,13 @@ class PrefixTree:
     def _part(self, behind: Node, matched: int) -> Node:
         """Part a node where `matched` blocks of a prompt end; return its front, which is new."""
         assert behind.parent is not None
-        size = matched - behind.start
+        size = matched - behind.end + len(behind.blocks)
         if self._watcher:
             self._watcher.before(behind)
         front = self._grow(behind.parent, behind.blocks[:size], behind.block_tokens)
-        self._shrink_by(behind, size)
+        behind.blocks = behind.blocks[size:]
+        self.blocks -= size
+        self.held_bytes -= BLOCK_BYTES * size
         behind.parent, front.children[behind.blocks[0]] = front, behind
         front.holders = dict(behind.holders)
         self.held_bytes += HOLDER_BYTES * len(front.holders)
@@ -184,12 +181,6 @@ class PrefixTree:
             self._watcher.after(behind)
             self._watcher.after(front)
         return front
-
-    def _shrink_by(self, node: Node, blocks: int) -> None:
-        """Take away the first blocks of a node."""
-        node.start, node.blocks = node.start + blocks, node.blocks[blocks:]
-        self.blocks -= blocks
-        self.held_bytes -= BLOCK_BYTES * blocks
 
     def _hold(self, node: Node, replica: str) -> None:
         """Note that the replica holds the node, and is the last that was sent it."""

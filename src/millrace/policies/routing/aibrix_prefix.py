@@ -63,14 +63,16 @@ class Policy:
 
     def _matching(self, request: Request, running: dict[str, int], among: Iterable[str]) -> list[str]:
         """The least busy of those that hold most and are not too busy; nobody if there is none."""
+        levels = self._tree.match(request.blocks)
+        if not levels:
+            return []
         size, allowed = len(request.blocks), frozenset(among)
-        levels = reversed(self._tree.match(request.blocks))
-        by_percent = {100 * blocks // size: holders for blocks, holders in levels}
-        limit = busiest_allowed(list(running.values()), self.deviation_factor) if by_percent else 0.0
+        limit = busiest_allowed(list(running.values()), self.deviation_factor)
+        by_percent = {100 * blocks // size: holders for blocks, holders in reversed(levels)}
         for holders in by_percent.values():
-            found = sorted((running[name], name) for name in holders if name in allowed)
-            if found and found[0][0] <= limit:
-                return [name for count, name in found if count == found[0][0]]
+            found = [name for name in holders if name in allowed]
+            if found and (least := min([running[name] for name in found])) <= limit:
+                return sorted(name for name in found if running[name] == least)
         return []
 
 
