@@ -19,7 +19,8 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request from its scheduled arrival to its end; moments in seconds on the run's clock.
 
-    Its prompt was computed on `prefilled_on`, if not where it was answered.
+    Its prompt was computed on `prefilled_on`, if not where it was answered. It was moved so many times from
+    one replica to another, and stood still for `paused_s` because of that, after its first token.
     Latency counts from `scheduled_s`, when the request was due, so a late client cannot hide a queue.
     """
 
@@ -31,6 +32,8 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cached_tokens: int = 0
     replica: str | None = None
     prefilled_on: str | None = None
+    moves: int = 0
+    paused_s: float = 0.0
     first_token_s: float | None = None
     finished_s: float | None = None
     error: str | None = None

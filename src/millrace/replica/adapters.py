@@ -62,6 +62,13 @@ class AdapterBatch(Batch):
         self._let_go(sequence)
         super().complete(sequence)
 
+    def set_aside(self, sequence: Sequence) -> bool:
+        """Stop a decode, which lets go of the adapter, but not of its blocks; False if it lacks one."""
+        stopped = super().set_aside(sequence)
+        if stopped:
+            self._let_go(sequence)
+        return stopped
+
     def release(self, sequence: Sequence) -> None:
         """Take all blocks and the adapter from a sequence."""
         self._let_go(sequence)

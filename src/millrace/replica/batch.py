@@ -118,16 +118,32 @@ class Batch:
         imports = self.imports
         while imports.landed and self.join(imports.landed[0]):
             imports.landed.popleft()
+        while imports.asked:
+            imports.answered.append(self._room_for(imports.asked.pop(0)))
         while imports.expected and self._reserve(imports.expected[0]):
             imports.expected.popleft()
         self.importing = imports.pending
 
     def join(self, sequence: Sequence) -> bool:
-        """Let a sequence run whose cache was imported, all but the last token; False if there is no seat."""
+        """Let a sequence run whose cache is here, all but the last token; False if there is no seat."""
         if len(self.running) >= self.sequences:
             return False
         self._seat(sequence)
-        sequence.base = sequence.prompt_tokens - 1
+        sequence.base = sequence.length - 1
+        spare = sequence.table[-(-sequence.length // self.block_tokens) :]
+        if spare:
+            del sequence.table[-len(spare) :]
+            self.pool.release(spare, named=0)
+        return True
+
+    def set_aside(self, sequence: Sequence) -> bool:
+        """Stop a decode, which keeps its blocks and one for its next token; False if there is none for it."""
+        if not self.pool.free:
+            return False
+        del self.running[sequence]
+        self.decodes.leave(sequence)
+        lacks = -(-sequence.length // self.block_tokens) - len(sequence.table)
+        self.pool.grow(sequence.table, lacks)
         return True
 
     def decode(self, sequence: Sequence) -> None:
@@ -173,6 +189,25 @@ class Batch:
         sequence.published = hits
         self.imports.reserved.append((sequence, sequence.prompt_tokens - hits * self.block_tokens))
         return True
+
+    def _room_for(self, sequence: Sequence) -> tuple[Sequence, int | None]:
+        """Take blocks for all that a sequence has by now, and one more, as it grows while its cache comes.
+
+        Who gets none at all is forgotten.
+        """
+        size, table = self.block_tokens, sequence.table
+        blocks = -(-sequence.length // size) + 1
+        if table:
+            room = self.pool.grow(table, max(0, blocks - len(table)))
+        else:
+            hits = self._hits(sequence, sequence.prompt_tokens) if sequence.blocks else 0
+            found = self.pool.acquire(sequence.blocks[:hits], blocks)
+            room = found is not None
+            if found is None:
+                del self.known[sequence.id]
+            else:
+                sequence.table, sequence.published = found, hits
+        return sequence, sequence.published * size if room else None
 
     def _seat(self, sequence: Sequence) -> None:
         self.running[sequence] = self.prefilling[sequence] = None

@@ -16,6 +16,8 @@ class Flight(Struct, eq=False):
     replica: str | None = None
     first_token_s: float | None = None
     prefilled_on: str | None = None
+    moves: int = 0
+    paused_s: float = 0.0
 
     def outcome(self, status: Status, now_s: float, *, done: Sequence | None, error: str | None) -> Outcome:
         """Return what became of the job; `done` is its sequence if the engine completed it."""
@@ -32,6 +34,8 @@ class Flight(Struct, eq=False):
             cached_tokens=cached_tokens,
             replica=self.replica,
             prefilled_on=self.prefilled_on,
+            moves=self.moves,
+            paused_s=self.paused_s,
             first_token_s=self.first_token_s,
             finished_s=now_s,
             error=error,

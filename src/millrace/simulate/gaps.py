@@ -65,6 +65,15 @@ class Gaps:
         if busy:
             self._gone.append(sequence)
 
+    def take(self, sequence: Sequence) -> float:
+        """Return when a sequence that leaves between two steps had its last token."""
+        apart_s = self._apart.pop(sequence, self._last_s)
+        return self._lost.pop(sequence, apart_s)
+
+    def await_next(self, sequence: Sequence, last_s: float) -> None:
+        """Note that a sequence, which had its last token then, goes on here."""
+        self._lost[sequence] = last_s
+
     def each(self, emitted: Iterable[Sequence], now_s: float) -> None:
         """Count the gaps that a step ends, of everybody who has a token from it."""
         last_s = self._lost

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from millrace.core.event import Cancel, Dispatch, Failed, Prefilled, Refuse
+from millrace.core.event import Action, Dispatch, Failed, Prefilled
 from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
 from millrace.simulate.engine import Engine
@@ -148,7 +148,7 @@ class SplitWorld(World):
         else:
             self._break(handover, server.id)
 
-    def _dismiss(self, action: Cancel | Refuse) -> None:
+    def _dismiss(self, action: Action) -> None:
         handover = self._handovers.get(action.request_id)
         if handover is None:
             super()._dismiss(action)

@@ -29,6 +29,7 @@ from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
 from millrace.simulate.links import Carried
 from millrace.simulate.lockstep import Lockstep
+from millrace.simulate.moving import MovingWorld
 from millrace.simulate.occupancy import Occupancy, Occupied
 from millrace.simulate.server import Server
 from millrace.simulate.sessions import Sessions
@@ -97,7 +98,7 @@ def simulate(
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
     tell = _all_of(runs, occupied.tell if occupied else None)
-    world = _world(engines, transfers)(
+    world = _world(engines, transfers, moving=controller.migration is not None)(
         controller,
         [Observed(engine, tell) for engine in engines] if runs or occupied else engines,
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
@@ -118,14 +119,24 @@ def simulate(
     )
 
 
-def _world(engines: Sequence[Server | Lockstep], transfers: Carried | None) -> Callable[..., World]:
-    """Return what makes the world: one of handovers only if somebody computes prompts for others."""
-    if all(engine.spec.role != "prefill" for engine in engines):
+def _world(
+    engines: Sequence[Server | Lockstep], transfers: Carried | None, *, moving: bool
+) -> Callable[..., World]:
+    """Return what makes the world: one that carries KV caches only if prompts are computed for others, or
+    requests may move.
+    """
+    if not moving and all(engine.spec.role != "prefill" for engine in engines):
         return World
     answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
     if alone := {model for one in engines for model in one.spec.models} - answered:
         raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
-    return partial(SplitWorld, splitting={engine.id: engine for engine in engines}, carried=transfers)
+    splitting = {engine.id: engine for engine in engines}
+    if not moving:
+        return partial(SplitWorld, splitting=splitting, carried=transfers)
+    alone_of = {engine.id: engine for engine in engines if isinstance(engine, Server)}
+    if len(alone_of) < len(engines):
+        raise ValueError("requests do not move between engines of several ranks: leave out ep, or migration")
+    return partial(MovingWorld, splitting=splitting, moving=alone_of, carried=transfers)
 
 
 def _all_of(*listeners: Callable[[T], object] | None) -> Callable[[T], object]:

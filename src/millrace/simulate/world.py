@@ -141,11 +141,11 @@ class World:
         else:
             self._deliver(flight)
 
-    def _dismiss(self, action: Cancel | Refuse) -> None:
+    def _dismiss(self, action: Action) -> None:
         if isinstance(action, Cancel):
             self._abort(self.servers[action.replica], action.request_id)
             self._end(action.request_id, "cancelled")
-        else:
+        elif isinstance(action, Refuse):
             self._end(action.request_id, "refused", error=action.why)
 
     def _abort(self, server: Engine, request_id: str) -> None:
