@@ -1,4 +1,4 @@
-"""Whatever moves, and whatever dies meanwhile: leaps change nothing, nobody is lost, nothing is left behind."""
+"""Whatever moves, and whatever dies meanwhile: leaps change nothing, nobody is lost, nothing is left."""
 
 from __future__ import annotations
 
