@@ -1,4 +1,4 @@
-"""Sequences that go on elsewhere: stopped between two steps, hosted in blocks of the other replica, or not."""
+"""Sequences that go on elsewhere: stopped between two steps, hosted in blocks of another replica, or not."""
 
 from __future__ import annotations
 

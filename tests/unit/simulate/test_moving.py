@@ -136,8 +136,8 @@ def test_a_source_that_dies_unheard_costs_nothing() -> None:
 
 
 def test_a_running_request_stands_still_for_the_last_stage_only() -> None:
-    # Asked at 2.5, the source looks at 3, the target has blocks at 3.25; at 4 the source stops with 103 tokens
-    # in its cache, which take 1.28 s; the rest of the answer takes a step for each token.
+    # Asked at 2.5, the source looks at 3, the target has blocks at 3.25; at 4 the source stops with 103
+    # tokens in its cache, which take 1.28 s; the rest of the answer takes a step for each token.
     found, carried, moved = play([job("q", output=9)], (2.5, "q", "r1"))
     assert carried == [("r0>r1 1030", 4.0, 5.28)]
     got = found["q"]
