@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from millrace.core.batch import SequenceView
 from millrace.core.replica import Limits
-from millrace.replica.blocks import BlockPool
+from millrace.replica.blocks import BlockPool, Table
 from millrace.replica.decodes import Decodes
 from millrace.replica.imports import Imports
 from millrace.replica.sequence import Sequence
@@ -124,16 +124,30 @@ class Batch:
             imports.expected.popleft()
         self.importing = imports.pending
 
+    def host(self, sequence: Sequence) -> None:
+        """Take blocks at once for all that a sequence has, whose KV cache comes from elsewhere, or none.
+
+        Called again when it has more by then; `hosted` tells.
+        """
+        self.known[sequence.id] = sequence
+        self.imports.asked.append(sequence)
+        self.importing = True
+
+    def hosted(self) -> list[tuple[Sequence, int | None]]:
+        """Return who asked for blocks since the last time, and the tokens that were here; None: no room."""
+        found, self.imports.answered = self.imports.answered, []
+        return found
+
     def join(self, sequence: Sequence) -> bool:
         """Let a sequence run whose cache is here, all but the last token; False if there is no seat."""
         if len(self.running) >= self.sequences:
             return False
         self._seat(sequence)
         sequence.base = sequence.length - 1
-        spare = sequence.table[-(-sequence.length // self.block_tokens) :]
+        spare = Table(sequence.table[-(-sequence.length // self.block_tokens) :])
         if spare:
             del sequence.table[-len(spare) :]
-            self.pool.release(spare, named=0)
+            self.pool.release(spare)
         return True
 
     def set_aside(self, sequence: Sequence) -> bool:
@@ -201,12 +215,11 @@ class Batch:
             room = self.pool.grow(table, max(0, blocks - len(table)))
         else:
             hits = self._hits(sequence, sequence.prompt_tokens) if sequence.blocks else 0
-            found = self.pool.acquire(sequence.blocks[:hits], blocks)
-            room = found is not None
-            if found is None:
-                del self.known[sequence.id]
+            room = self.pool.acquire(table, sequence.blocks[:hits], blocks)
+            if room:
+                sequence.published = hits
             else:
-                sequence.table, sequence.published = found, hits
+                del self.known[sequence.id]
         return sequence, sequence.published * size if room else None
 
     def _seat(self, sequence: Sequence) -> None:

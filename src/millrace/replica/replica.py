@@ -131,22 +131,6 @@ class Replica:
         self.batch.imports.landed.append(self.batch.known[id])
         self.batch.importing = True
 
-    def host(self, sequence: Sequence) -> None:
-        """Take blocks at once for all that a sequence has, whose KV cache comes from elsewhere, or none.
-
-        Called again when it has more by then; `hosted` tells. Raises ValueError for one that cannot complete.
-        """
-        if self.batch.known.get(sequence.id) is not sequence:
-            self.vet(sequence)
-            self.batch.known[sequence.id] = sequence
-        self.batch.imports.asked.append(sequence)
-        self.batch.importing = True
-
-    def hosted(self) -> list[tuple[Sequence, int | None]]:
-        """Return who asked for blocks since the last time, and the tokens that were here; None: no room."""
-        found, self.batch.imports.answered = self.batch.imports.answered, []
-        return found
-
     def plan(self) -> Step | None:
         """Decide the next iteration and take the blocks it needs; None if there is nothing to run."""
         run = self.begin(asking=True)

@@ -8,16 +8,18 @@ blocks for a stage before it is carried, or the request stays; either side may g
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from millrace.core.event import Action, Dispatch, Move, Moved, Refuse
 from millrace.core.outcome import Status
 from millrace.replica.progress import End, Progress
+from millrace.simulate.engine import Engine
 from millrace.simulate.flight import Flight
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.links import Transfer
 from millrace.simulate.passage import STAGES, Passage
-from millrace.simulate.server import Engine
+from millrace.simulate.server import Server
 
 
 class MovingWorld(SplitWorld):
@@ -28,8 +30,9 @@ class MovingWorld(SplitWorld):
     memory is done between two of its steps: requests that are `_due` wait for the end of the one under way.
     """
 
-    def __init__(self, *args: Any, **how: Any) -> None:
+    def __init__(self, *args: Any, moving: Mapping[str, Server], **how: Any) -> None:
         super().__init__(*args, **how)
+        self._moving = moving
         self._passages: dict[str, Passage] = {}
         self._due: dict[str, list[Passage]] = {}
         self._stale: Counter[str] = Counter()
@@ -98,7 +101,7 @@ class MovingWorld(SplitWorld):
 
     def _set_out(self, move: Move) -> None:
         """Let a running request begin to move, as soon as its replica has heard of it."""
-        if self._splitting[move.source].kv_bytes_per_token is None:
+        if self._moving[move.source].kv_bytes_per_token is None:
             raise ValueError(f"{move.source} hands over a KV cache: say its kv_bytes_per_token")
         passage = Passage(self._flights[move.request_id], move.source, move.replica)
         self._passages[move.request_id] = passage
@@ -131,7 +134,7 @@ class MovingWorld(SplitWorld):
 
     def _goes_on(self, passage: Passage) -> bool:
         """Begin a stage between two steps of the source; False if the request has to stay."""
-        source, target = self._splitting[passage.source], self._splitting[passage.target]
+        source, target = self._moving[passage.source], self._moving[passage.target]
         sequence = passage.running(source)
         if sequence is None:
             return False
@@ -156,7 +159,7 @@ class MovingWorld(SplitWorld):
             self._give_up(passage, lost=passage.target)
             return
         try:
-            passage.ask(self._splitting[passage.target], generated)
+            passage.ask(self._moving[passage.target], generated)
         except ValueError:
             self._give_up(passage)
         else:
@@ -164,18 +167,18 @@ class MovingWorld(SplitWorld):
 
     def _grant(self, server: Engine) -> None:
         super()._grant(server)
-        for guest, held_tokens in self._splitting[server.id].replica.hosted():
+        for guest, held_tokens in self._moving[server.id].replica.batch.hosted():
             passage = self._passages[guest.id]
             if held_tokens is None:
                 self._give_up(passage)
             else:
                 passage.sent_tokens = max(passage.sent_tokens, held_tokens)
                 # Carry what the source had, or let it stop if that is little.
-                short = passage.is_short(passage.seen_tokens, self._splitting[passage.source])
+                short = passage.is_short(passage.seen_tokens, self._moving[passage.source])
                 (self._look if short else self._send)(passage)
 
     def _send(self, passage: Passage) -> None:
-        each_bytes = self._splitting[passage.source].kv_bytes_per_token
+        each_bytes = self._moving[passage.source].kv_bytes_per_token
         assert each_bytes is not None
         passage.transfer = Transfer(
             source=passage.source,
@@ -202,7 +205,7 @@ class MovingWorld(SplitWorld):
         flight.replica = passage.target
         flight.moves += 1
         flight.paused_s += self.now_s - stopped_s
-        passage.go_on(self._splitting[passage.target])
+        passage.go_on(self._moving[passage.target])
         self._free(passage.source, request_id)
         self._wake(self.servers[passage.target])
         self._hear(self._settled, (flight, passage.target))
@@ -216,7 +219,7 @@ class MovingWorld(SplitWorld):
         """Let a request stay where it was."""
         self._drop(passage, lost)
         if passage.stopped_s is not None:
-            passage.go_on(self._splitting[passage.source])
+            passage.go_on(self._moving[passage.source])
             self._wake(self.servers[passage.source])
         self._hear(self._settled, (passage.flight, passage.source))
 

@@ -62,10 +62,12 @@ class Passage(Struct, eq=False):
         if self.guest is None:
             job, limits = self.flight.job, target.limits
             blocks = job.engine_blocks(limits.block_tokens) if limits.prefix_caching else []
-            self.guest = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
-            self.guest.adapter = job.request.adapter
+            guest = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
+            guest.adapter = job.request.adapter
+            target.replica.vet(guest)
+            self.guest = guest
         self.guest.sampled = generated
-        target.replica.host(self.guest)
+        target.replica.batch.host(self.guest)
 
     def is_short(self, computed: int, source: Server) -> bool:
         """Whether little of so many tokens in the cache is still to carry."""

@@ -23,14 +23,14 @@ def guest_of(sequence: Sequence) -> Sequence:
 
 
 def hosted(made: Replica) -> list[tuple[str, int | None]]:
-    return [(sequence.id, tokens) for sequence, tokens in made.hosted()]
+    return [(sequence.id, tokens) for sequence, tokens in made.batch.hosted()]
 
 
 def test_a_sequence_goes_on_where_the_other_replica_left_it() -> None:
     source, target, steps, others = replica(), replica(), Instant(), Instant()
     sequence = decoding(source, steps, "q", prompt=40, tokens=5, more=3)
     guest = guest_of(sequence)
-    target.host(guest)
+    target.batch.host(guest)
     assert target.step(others) is None
     assert hosted(target) == [("q", 0)]
     assert source.batch.set_aside(sequence)
@@ -47,11 +47,11 @@ def test_a_sequence_goes_on_where_the_other_replica_left_it() -> None:
 def test_a_block_more_is_taken_as_the_sequence_grows_and_given_back_if_it_was_not_needed() -> None:
     target, steps = replica(), Instant()
     guest = Sequence("q", 40, 9, sampled=2)
-    target.host(guest)
+    target.batch.host(guest)
     target.step(steps)
     assert len(guest.table) == 4
     guest.sampled = 7
-    target.host(guest)
+    target.batch.host(guest)
     target.step(steps)
     assert hosted(target) == [("q", 0), ("q", 0)]
     target.land("q")
@@ -66,7 +66,7 @@ def test_what_the_prefix_cache_holds_need_not_come() -> None:
     target, steps = replica(), Instant()
     target.add(Sequence("before", 40, 1, [1, 2]))
     target.step(steps)
-    target.host(Sequence("q", 40, 9, [1, 2], sampled=2))
+    target.batch.host(Sequence("q", 40, 9, [1, 2], sampled=2))
     target.step(steps)
     assert hosted(target) == [("q", 32)]
 
@@ -74,15 +74,15 @@ def test_what_the_prefix_cache_holds_need_not_come() -> None:
 def test_a_replica_without_room_says_so_and_forgets() -> None:
     target, steps = replica(kv_blocks=5), Instant()
     sequence = decoding(target, steps, "own", prompt=30, tokens=2)
-    target.host(Sequence("q", 40, 9, sampled=2))
+    target.batch.host(Sequence("q", 40, 9, sampled=2))
     target.step(steps)
     assert hosted(target) == [("q", None)]
     assert not target.abort("q")
-    target.host(small := Sequence("small", 10, 9, sampled=2))
+    target.batch.host(small := Sequence("small", 10, 9, sampled=2))
     target.step(steps)
     assert hosted(target) == [("small", 0)]
     small.sampled = 9
-    target.host(small)
+    target.batch.host(small)
     target.step(steps)
     assert hosted(target) == [("small", None)]
     assert target.abort("small")
@@ -92,7 +92,7 @@ def test_a_replica_without_room_says_so_and_forgets() -> None:
 
 def test_a_guest_may_be_forgotten_before_it_was_looked_at() -> None:
     target, steps = replica(), Instant()
-    target.host(Sequence("q", 40, 9, sampled=2))
+    target.batch.host(Sequence("q", 40, 9, sampled=2))
     assert target.abort("q")
     assert target.step(steps) is None
     assert hosted(target) == []
