@@ -25,7 +25,16 @@ class Homes:
     A key has at least `key_blocks` blocks of `block_tokens` tokens, made of whole blocks of the request.
     """
 
-    __slots__ = ("_heat", "_key_blocks", "_members", "_seed", "_tokens", "_virtual_nodes", "_window")
+    __slots__ = (
+        "_heat",
+        "_key_blocks",
+        "_models",
+        "_present",
+        "_seed",
+        "_tokens",
+        "_virtual_nodes",
+        "_window",
+    )
 
     def __init__(
         self, *, key_blocks: int, block_tokens: int, window: int, virtual_nodes: int, seed: int
@@ -41,21 +50,31 @@ class Homes:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         self._key_blocks, self._tokens, self._window = key_blocks, block_tokens, window
         self._virtual_nodes, self._seed = virtual_nodes, seed
-        self._members: dict[str, tuple[str, ...]] = {}
+        self._models: dict[str, tuple[str, ...]] = {}
+        self._present: set[str] = set()
         self._heat: dict[str, Heat] = {}
 
     def note(self, fact: Event | Sent) -> None:
         """Count what arrives, for models that somebody answers for."""
         if isinstance(fact, Arrived):
             request = fact.request
-            count = sum(request.model in models for models in self._members.values())
+            count = sum(request.model in self._models[one] for one in self._present)
             if count and request.blocks:
                 heat = self._heat.get(request.model)
                 if heat is None:
                     heat = self._heat[request.model] = Heat(self._window)
                 heat.add(self._prefixes(request), count)
-        elif isinstance(fact, Reported) and fact.spec is not None and fact.spec.role in ANSWERING:
-            self._members[fact.replica] = fact.spec.models
+        elif isinstance(fact, Reported):
+            self._count(fact)
+
+    def _count(self, fact: Reported) -> None:
+        """Note who is there; how many they are decides what is hot, not where anybody lives."""
+        if fact.spec is not None:
+            self._models[fact.replica] = fact.spec.models if fact.spec.role in ANSWERING else ()
+        if fact.phase == "gone":
+            self._present.discard(fact.replica)
+        else:
+            self._present.add(fact.replica)
 
     def key(self, request: Request) -> object:
         """Return what names the prompt's beginning; a prompt without blocks is like no other."""

@@ -5,7 +5,7 @@ after virtual usage, in which whoever drains has a fake request of infinite usag
 off it. In each round the least free replica below `low` is paired with the freest one above `high`, the next
 with the next. Of a pair, requests of lower priority go first, then shorter ones, until the source is low no
 more, or the target would be. Running ones take their KV cache along, `concurrency` of a replica at a time;
-with `live` off (engines that cannot move a cache) only those move that have no token yet.
+those without a token move where a replica drains, or with `live` off, for engines that cannot move a cache.
 
 What a request has generated is estimated from when it started and the replica's decode step, if known.
 
@@ -49,38 +49,38 @@ class Policy:
     def rebalance(self, fleet: FleetView) -> Iterable[Shift]:
         """Pair the least free replica with the freest one, and so on."""
         there = [r for r in fleet.replicas if r.phase in ("ready", "draining") and r.spec.role in ANSWERING]
-        there.sort(key=_by_id)
-        free = dict(zip(there, self._freeness.of(there, fleet.now_s), strict=True)) if there else {}
-        sources = sorted((r for r in there if free[r] < self.low and r.in_flight), key=lambda r: free[r])
-        targets = sorted(
-            (r for r in there if free[r] > self.high and r.phase == "ready"), key=lambda r: -free[r]
-        )
+        free = self._free(there, fleet)
+        ranked = sorted(zip(free, (r.id for r in there), there, strict=True), key=lambda one: one[:2])
+        sources = [r for free, _, r in ranked if free < self.low and r.in_flight]
+        targets = [r for free, _, r in reversed(ranked) if free > self.high and r.phase == "ready"]
         for source, target in zip(sources, targets, strict=False):
             yield from self._relieve(source, target, fleet)
 
+    def _free(self, replicas: list[ReplicaView], fleet: FleetView) -> list[float]:
+        return self._freeness.of(replicas, fleet.now_s) if replicas else []
+
     def _relieve(self, source: ReplicaView, target: ReplicaView, fleet: FleetView) -> Iterator[Shift]:
-        """Move requests until neither is too full, as far as can be told before any cache has moved."""
-        draining = source.phase == "draining"
+        """Move requests until the source is low no more, as far as can be told before a cache has moved."""
         here = [one for one in fleet.flights.values() if one.replica == source.id and one.prefill_on is None]
-        moving = sum(one.moving_to is not None for one in here)
-        left = source.running
-        freed = 0.0
-        for tokens, flight in self._candidates(here, source, target, fleet.now_s):
-            room, free = self._freeness.of([target, source], fleet.now_s)
-            if room * max(1, target.running) - tokens < self.low * (target.running + 1):
-                continue
-            if not draining and (free * max(1, source.running) + freed) / max(1, left) >= self.low:
+        going = [one for one in here if one.moving_to is not None]
+        freed = sum(_tokens(one, source, fleet.now_s) for one in going)
+        moving = len(going)
+        for flight in self._candidates(here, source, target, fleet.now_s):
+            room, free = self._free([target, source], fleet)
+            left = max(1, source.running)
+            if free * left + freed >= self.low * max(1, left - moving):
                 return
-            if flight.started:
-                if moving >= self.concurrency:
-                    continue
-                moving, left, freed = moving + 1, left - 1, freed + tokens
-            yield Shift(flight.request.id, target.id, f"{tokens:.0f} tokens to the freest")
+            tokens = _tokens(flight, source, fleet.now_s)
+            fits = room * max(1, target.running) - tokens >= self.low * (target.running + 1)
+            if fits and not (flight.started and moving >= self.concurrency):
+                if flight.started:
+                    freed, moving = freed + tokens, moving + 1
+                yield Shift(flight.request.id, target.id, f"{tokens:.0f} tokens to the freest")
 
     def _candidates(
         self, here: Iterable[Underway], source: ReplicaView, target: ReplicaView, now_s: float
-    ) -> list[tuple[float, Underway]]:
-        """Return who may go and the tokens it takes along, first who goes first."""
+    ) -> list[Underway]:
+        """Return who may go, first who goes first."""
         waiting = source.phase == "draining" or not self.live
         ranked = [
             (one.request.priority, _tokens(one, source, now_s), place, one)
@@ -89,7 +89,7 @@ class Policy:
             and one.request.model in target.spec.models
             and (self.live if one.started else waiting)
         ]
-        return [(tokens, one) for _, tokens, _, one in sorted(ranked, key=lambda row: row[:3])]
+        return [one for _, _, _, one in sorted(ranked, key=lambda row: row[:3])]
 
 
 def _tokens(flight: Underway, replica: ReplicaView, now_s: float) -> float:
@@ -98,7 +98,3 @@ def _tokens(flight: Underway, replica: ReplicaView, now_s: float) -> float:
     if not flight.started or not step_s:
         return request.prompt_tokens
     return request.prompt_tokens + min(request.max_tokens, (now_s - flight.started_s) / step_s)
-
-
-def _by_id(replica: ReplicaView) -> str:
-    return replica.id
