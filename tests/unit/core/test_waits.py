@@ -96,7 +96,8 @@ def test_nothing_is_remembered_of_who_has_left(end: Started | Prefilled | Finish
     waits.note(sent("a"))
     waits.note(end)
     waits.note(end)
-    assert not (waits._queued or waits._queues or waits._pairs or waits._since_s)
+    left = (waits._queued, waits._queues, waits._pairs, waits._since_s)
+    assert left == ({}, {}, {}, {})
 
 
 def test_a_request_that_is_sent_again_counts_from_then() -> None:
