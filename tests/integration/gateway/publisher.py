@@ -15,7 +15,8 @@ END = b"\xff" * 8
 class Publisher:
     """Publishes on a free port, and on a fixed one after a restart. With `replays`, it repeats what it said.
 
-    Of what it said it forgets all before `forgets_before`. Made inside the event loop.
+    Of what it said it forgets all before `forgets_before`; a `mute` one is asked in vain. Made inside the
+    event loop.
     """
 
     def __init__(self, *, replays: bool = True) -> None:
@@ -23,6 +24,7 @@ class Publisher:
         self.said: list[tuple[int, bytes]] = []
         self.asked: list[int] = []
         self.forgets_before = 0
+        self.mute = False
         self.number = 0
         self._ports = [0, 0]
         self._context = zmq.asyncio.Context()
@@ -89,10 +91,11 @@ class Publisher:
         while True:
             who, _, first = await router.recv_multipart()
             self.asked.append(int.from_bytes(first, "big"))
-            for number, payload in self.said:
+            for number, payload in () if self.mute else self.said:
                 if number >= max(self.asked[-1], self.forgets_before):
                     await router.send_multipart([who, b"", number.to_bytes(8, "big"), payload])
-            await router.send_multipart([who, b"", END, b""])
+            if not self.mute:
+                await router.send_multipart([who, b"", END, b""])
 
 
 async def _bind_again(socket: zmq.asyncio.Socket, port: int) -> None:

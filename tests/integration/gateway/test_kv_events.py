@@ -143,6 +143,24 @@ def test_a_gap_that_cannot_be_filled_begins_a_new_index(replays: bool) -> None:
     run(scenario())
 
 
+def test_who_is_asked_in_vain_is_not_asked_again_soon() -> None:
+    async def scenario() -> None:
+        async with Publisher() as publisher, world(publisher) as here:
+            publisher.mute = True
+            await publisher.say(stored(1), lost=True)
+            await publisher.say(stored(2))
+            await here.hears(2, tokens=4)
+            asked = len(publisher.asked)
+            await publisher.say(stored(3), lost=True)
+            await publisher.say(stored(4))
+            await here.hears(4, tokens=4)
+            assert here.known(2) == 0
+            assert len(publisher.asked) == asked
+            assert (here.count["unanswered"], here.count["dropped"]) == (1, 2)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("replays", [True, False])
 def test_a_publisher_that_begins_anew_begins_a_new_index(replays: bool) -> None:
     async def scenario() -> None:

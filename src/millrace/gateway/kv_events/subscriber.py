@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from time import monotonic
 
 import zmq
 import zmq.asyncio
@@ -20,7 +21,8 @@ from millrace.gateway.kv_events.endpoint import Endpoint
 from millrace.gateway.kv_events.numbering import Numbering
 
 CHECK_S = 1.0  # of silence, after which one asks whether something was missed
-REPLAY_S = 2.0  # vLLM looks for requests to replay every 0.1 s
+REPLAY_S = 1.0  # vLLM looks for requests to replay every 0.1 s
+MUTE_S = 60.0  # in which one does not ask again who has kept silent
 TURN = 32  # batches, after which others get their turn of the event loop
 QUEUED_BATCHES = 10_000
 MESSAGE_LIMIT_BYTES = 64 << 20
@@ -48,6 +50,8 @@ class Subscriber:
         self._endpoint, self._tell, self._life = endpoint, tell, life
         self._numbering = Numbering()
         self._seen_life = life()
+        self._dealer: zmq.asyncio.Socket | None = None
+        self._ask_from_s = 0.0
 
     async def follow(self, context: zmq.asyncio.Context) -> None:
         """Follow the events for ever; a publisher that is not there yet is waited for."""
@@ -66,6 +70,7 @@ class Subscriber:
                     await self._turn(context, subscription, monitor if monitor in ready else None)
             finally:
                 subscription.disable_monitor()
+                self._hang_up()
 
     async def _turn(
         self,
@@ -76,6 +81,7 @@ class Subscriber:
         """Hear what has come; after a new connection, or in silence, ask for what may have been missed."""
         if monitor is not None:
             await monitor.recv_multipart()
+            self._ask_from_s = 0.0
         if monitor is not None or self._life() != self._seen_life:
             self._begin_anew()
             await self._replay(context)
@@ -117,21 +123,31 @@ class Subscriber:
 
     async def _replay(self, context: zmq.asyncio.Context) -> None:
         """Follow what the publisher still has of the batches that are due, if it repeats any."""
-        if self._endpoint.replay is None:
+        if self._endpoint.replay is None or monotonic() < self._ask_from_s:
             return
-        with closing(context.socket(zmq.DEALER)) as dealer:
-            dealer.setsockopt(zmq.LINGER, 0)
-            dealer.connect(self._endpoint.replay)
-            try:
+        if self._dealer is None:
+            self._dealer = context.socket(zmq.DEALER)
+            self._dealer.setsockopt(zmq.LINGER, 0)
+            self._dealer.connect(self._endpoint.replay)
+        dealer = self._dealer
+        try:
+            async with asyncio.timeout(REPLAY_S):
+                await dealer.send_multipart([b"", self._numbering.due.to_bytes(8, "big")])
+                frames = await dealer.recv_multipart()
+            while self._repeat(frames):
                 async with asyncio.timeout(REPLAY_S):
-                    await dealer.send_multipart([b"", self._numbering.due.to_bytes(8, "big")])
                     frames = await dealer.recv_multipart()
-                while self._repeat(frames):
-                    async with asyncio.timeout(REPLAY_S):
-                        frames = await dealer.recv_multipart()
-                    await asyncio.sleep(0)
-            except TimeoutError:
-                self.counts["unanswered"] += 1
+                await asyncio.sleep(0)
+        except TimeoutError:
+            self.counts["unanswered"] += 1
+            self._ask_from_s = monotonic() + MUTE_S
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """What is still to come of an answer must not be taken for the next one."""
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
 
     def _repeat(self, frames: list[bytes]) -> bool:
         """Follow a batch that was asked for; return whether there may be more."""
