@@ -39,7 +39,7 @@ def test_without_knowledge_every_prompt_is_queued_whole() -> None:
     assert _queued(controller) == 200
     assert controller.state.replicas["a"].prefix.matched_tokens(fakes.request(blocks=BLOCKS)) == 0
     controller.on(Reported(1.0, "a", "gone"))
-    assert controller.state.prefix_index_bytes() == {"a": 0}
+    assert controller.prefix_index_bytes() == {"a": 0}
 
 
 def test_what_was_sent_is_forgotten_after_a_while() -> None:
@@ -77,13 +77,13 @@ def test_a_replica_that_restarts_is_known_to_hold_nothing() -> None:
 def test_nobody_listens_to_an_engine_if_that_is_not_wanted() -> None:
     controller = controller_of("a")
     assert controller.on(CacheChanged(0.5, "a", (STORED,))) == []
-    assert controller.state.prefix_index_bytes() == {"a": 0}
+    assert controller.prefix_index_bytes() == {"a": 0}
 
 
 def test_what_an_unknown_engine_says_is_ignored() -> None:
     controller = controller_of("a", prefix_knowledge="events")
     assert controller.on(CacheChanged(0.5, "nobody", (STORED,))) == []
-    assert controller.state.prefix_index_bytes() == {"a": 0}
+    assert controller.prefix_index_bytes() == {"a": 0}
 
 
 def test_a_log_says_what_changed_in_a_cache() -> None:
