@@ -109,6 +109,15 @@ def test_a_holder_forgets_what_it_was_sent_longest_ago_ends_first() -> None:
     assert _matched(tree, 4, 5) == [(2, ["a"])]
 
 
+def test_of_a_prompt_that_is_forgotten_in_part_the_end_goes_first() -> None:
+    tree = PrefixTree(1 << 20)
+    for blocks in ((1, 2, 3), (1,), (1, 2), (1, 2, 3)):
+        tree.insert(_prompt(*blocks), "a", 0.0)
+    for kept in (2, 1, 0):
+        tree.trim("a", 16 * kept)
+        assert _matched(tree, 1, 2, 3) == [(size, ["a"]) for size in range(1, kept + 1)]
+
+
 def test_when_memory_is_full_what_nobody_used_for_longest_is_forgotten_by_all() -> None:
     tree = PrefixTree(2 * (NODE_BYTES + 2 * HOLDER_BYTES + BLOCK_BYTES))
     for name in ("a", "b"):
