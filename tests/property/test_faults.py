@@ -79,6 +79,7 @@ def play(
     faults=scripts(),
     scrape_s=st.sampled_from([None, 0.3 + pi * 1e-5]),
     talk=st.booleans(),
+    failover=st.booleans(),
 )
 def test_leaping_changes_nothing_when_replicas_die_and_come_back(
     *,
@@ -89,11 +90,18 @@ def test_leaping_changes_nothing_when_replicas_die_and_come_back(
     faults: tuple[Fault, ...],
     scrape_s: float | None,
     talk: bool,
+    failover: bool,
 ) -> None:
-    way = Surroundings(to_engine_s=way_s, from_engine_s=way_s, faults=faults, scrape_s=scrape_s)
+    way = Surroundings(
+        to_engine_s=way_s, from_engine_s=way_s, faults=faults, scrape_s=scrape_s, failover=failover
+    )
     log: list[bytes] = []
     fast = play(jobs, limit, policies, way, talk=talk, log=log.append)
     assert replay(log).first_difference is None
     slow = play(jobs, limit, policies, way, talk=talk, leaping=False)
     assert fast.simulated_s == pytest.approx(slow.simulated_s, abs=1e-9)
     assert_same(fast.outcomes, slow.outcomes)
+    asked = {job.request.id: (job.prompt_tokens, job.output_tokens) for job in jobs}
+    for one in fast.outcomes:
+        if one.status == "completed":
+            assert (one.prompt_tokens, one.output_tokens) == asked[one.id]

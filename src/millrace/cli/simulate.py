@@ -46,6 +46,7 @@ def run(
     max_held: patience.MaxHeld = PATIENCE.max_held,
     max_hold_s: patience.MaxHold = PATIENCE.max_hold_s,
     faults: options.Faults = None,
+    failover: options.Failover = "off",
     scrape: options.Scrape = None,
     network: options.Network = None,
     slowdowns: options.Slowdowns = None,

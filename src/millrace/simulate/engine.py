@@ -50,8 +50,11 @@ class Engine(Protocol):
     def abort(self, request_id: str) -> None:
         """Forget a job, if it is still here."""
 
-    def drop(self, now_s: float) -> list[str]:
-        """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
+    def drop(self, now_s: float) -> dict[str, int]:
+        """Lose everything at once, the run under way and the KV cache too.
+
+        Return the ids of all jobs, with the tokens that each has of its answer.
+        """
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""

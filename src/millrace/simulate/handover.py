@@ -71,7 +71,7 @@ class SplitWorld(World):
             self._break(handover, handover.source)
             return
         try:
-            self._splitting[handover.source].add(handover.flight.job, prompt_only=True)
+            self._splitting[handover.source].add(handover.flight.rest, prompt_only=True)
         except ValueError as error:
             self._turn_away(handover, error)
         else:
@@ -102,7 +102,7 @@ class SplitWorld(World):
             self._break(handover, handover.target)
             return
         try:
-            self._splitting[handover.target].expect(handover.flight.job, cached_tokens)
+            self._splitting[handover.target].expect(handover.flight.rest, cached_tokens)
         except ValueError as error:
             self._turn_away(handover, error)
         else:

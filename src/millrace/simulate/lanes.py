@@ -57,8 +57,8 @@ class Observed:
         """Forget a job, if it is still here."""
         self.engine.abort(request_id)
 
-    def drop(self, now_s: float) -> list[str]:
-        """Lose everything at once; return the ids of all jobs."""
+    def drop(self, now_s: float) -> dict[str, int]:
+        """Lose everything at once; return the ids of all jobs, with the tokens that each has."""
         return self.engine.drop(now_s)
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:

@@ -65,12 +65,14 @@ class Lockstep:
         if rank:
             rank.abort(request_id)
 
-    def drop(self, now_s: float) -> list[str]:
-        """Lose everything at once, the step under way and the KV caches too; return the ids of all jobs."""
-        lost = list(self._rank_of)
+    def drop(self, now_s: float) -> dict[str, int]:
+        """Lose everything at once, the step under way and the KV caches too.
+
+        Return the ids of all jobs, with the tokens that each has of its answer.
+        """
+        dropped = {rank: rank.drop(now_s) for rank in self.ranks}
+        lost = {request_id: dropped[rank].get(request_id, 0) for request_id, rank in self._rank_of.items()}
         self._rank_of = {}
-        for rank in self.ranks:
-            rank.drop(now_s)
         return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:

@@ -60,7 +60,9 @@ class MovingWorld(SplitWorld):
         self._stale[request_id] += 1
         self._hear(self._acknowledged, request_id)
         before = self._flights[request_id]
-        self._flights[request_id] = Flight(before.job, moves=before.moves + 1)
+        self._flights[request_id] = Flight(
+            before.job, first_token_s=before.first_token_s, had=before.had, moves=before.moves + 1
+        )
         self._dispatch(Dispatch(request_id, move.replica))
 
     def _acknowledged(self, request_id: str) -> None:

@@ -118,11 +118,18 @@ class Server:
         if not self.replica.abort(request_id):
             self._unseen = [sequence for sequence in self._unseen if sequence.id != request_id]
 
-    def drop(self, now_s: float) -> list[str]:
-        """Lose everything at once, the run under way and the KV cache too; return the ids of all jobs."""
-        lost = [*self.replica.batch.known, *(sequence.id for sequence in self._unseen)]
+    def drop(self, now_s: float) -> dict[str, int]:
+        """Lose everything at once, the run under way and the KV cache too.
+
+        Return the ids of all jobs, with the tokens that each has of its answer.
+        """
         if self.gaps:
             self._count_until(now_s, self.gaps)
+        if isinstance(self._run, Run) and (steps := self._steps_at(now_s) - 1):
+            self.replica.finish(self._run, steps)
+        known = self.replica.batch.known.values()
+        lost = {sequence.id: 0 if sequence.keeps else sequence.generated for sequence in known}
+        lost |= {sequence.id: 0 for sequence in self._unseen}
         self._unseen, self._run = [], None
         self.replica = self._fresh()
         return lost

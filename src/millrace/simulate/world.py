@@ -160,7 +160,7 @@ class World:
             self._hear(self._failed, flight)
             return
         try:
-            server.add(flight.job)
+            server.add(flight.rest)
         except ValueError as error:
             self._hear(self._rejected, (flight.job.request.id, str(error)))
             return
@@ -203,13 +203,13 @@ class World:
         for sequence in progress.first:
             flight = flights.get(sequence.id)
             if flight is not None:
-                flight.first_token_s = now_s
+                flight.first_token_s = now_s if flight.first_token_s is None else flight.first_token_s
                 self._tell(Started(now_s, sequence.id))
         for end in progress.ended:
             done = end.sequence
-            if done.id in flights:
+            if (flight := flights.get(done.id)) is not None:
                 self._end(done.id, "completed", done=done)
-                self._tell(Finished(now_s, done.id, done.prompt_tokens, done.generated, done.cached_tokens))
+                self._tell(Finished(now_s, done.id, *flight.counts(done)))
 
     def _rejected(self, last: tuple[str, str]) -> None:
         request_id, error = last
@@ -277,8 +277,8 @@ class World:
     def _kill(self, server: Engine) -> None:
         # What left the engine before is heard before: the way back keeps the order, so nothing is stale.
         self._ready_s.pop(server.id, None)
-        for request_id in server.drop(self.now_s):
-            self._lose(server, self._flights[request_id])
+        for request_id, tokens in server.drop(self.now_s).items():
+            self._lose(server, self._flights[request_id].after(server.id, tokens))
         self._turn(server, "gone")
 
     def _lose(self, server: Engine, flight: Flight) -> None:
@@ -294,7 +294,7 @@ class World:
             self._turn(server, "gone")
 
     def _failed(self, flight: Flight) -> None:
-        request_id = flight.job.request.id
-        if flight.first_token_s is not None:
+        request_id, had = flight.job.request.id, flight.had if self.surroundings.failover else 0
+        if flight.first_token_s is not None and not had:
             self._end(request_id, "failed", error=WHY)
-        self._tell(Failed(self.now_s, request_id, WHY, replica_down=True))
+        self._tell(Failed(self.now_s, request_id, WHY, replica_down=True, resume_tokens=had or None))

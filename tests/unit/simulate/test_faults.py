@@ -220,3 +220,29 @@ def test_with_scrapes_phases_are_heard_at_the_next_one() -> None:
 def test_a_killed_engine_no_longer_slows_the_others_on_its_machine() -> None:
     found, _ = run("at 1.5s kill r0", [job("a"), job("b", 10.0)], slowdowns=(1.0, 2.0))
     assert (found["a"].status, found["b"].ttft_s) == ("failed", 1.0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_with_failover_an_answer_goes_on_after_the_tokens_that_it_had(ranks: int) -> None:
+    """Steps take a second. r0 gives tokens at 1 s, 2 s and 3 s, and r1 the other two at 4.5 s and 5.5 s."""
+    outcomes, log = run("kill r0 at 3.5s", [job("a", output=5)], ranks=ranks, failover=True)
+    one = outcomes["a"]
+    assert (one.status, one.replica, one.prompt_tokens, one.output_tokens) == ("completed", "r1", 100, 5)
+    assert (one.first_token_s, one.finished_s) == (1.0, 5.5)
+    assert sum(b'"resume_tokens":3' in line for line in log) == 1
+
+
+def test_an_answer_that_loses_two_replicas_has_its_tokens_once() -> None:
+    outcomes, _ = run("kill r0 at 2.5s; kill r2 at 4.6s", [job("a", output=6)], replicas=3, failover=True)
+    assert (outcomes["a"].output_tokens, outcomes["a"].finished_s) == (6, 6.6)
+
+
+def test_an_answer_that_can_go_on_nowhere_has_failed() -> None:
+    outcomes, _ = run("kill r0 at 2.5s", [job("a", output=6)], replicas=1, failover=True)
+    assert (outcomes["a"].status, outcomes["a"].finished_s) == ("failed", 7.5)
+
+
+def test_who_had_no_token_yet_is_begun_again_with_failover_too() -> None:
+    outcomes, log = run("kill r0 at 0.5s", [job("a")], failover=True)
+    assert (outcomes["a"].status, outcomes["a"].output_tokens) == ("completed", 3)
+    assert not any(b"resume_tokens" in line for line in log)

@@ -55,7 +55,7 @@ def test_an_engine_that_loses_everything_tells_of_no_run() -> None:
     engine = Observed(Server(SPEC, load("batching", "split_fuse")), seen.append)
     engine.add(JOBS[0])
     assert engine.start(0.0)
-    assert engine.drop(0.5) == ["a"]
+    assert engine.drop(0.5) == {"a": 0}
     assert not engine.busy
     assert not engine.start(1.0)
     assert engine.report(1.0).running == 0

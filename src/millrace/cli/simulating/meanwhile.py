@@ -20,6 +20,7 @@ def surroundings_of(
     slowdowns: str | None,
     link: str | None = None,
     faults: str | None,
+    failover: str = "off",
     replicas: Collection[str],
 ) -> Surroundings:
     """Return what lies between a gateway and these replicas, and happens to them; None is nothing.
@@ -34,6 +35,7 @@ def surroundings_of(
         slowdowns=read("--slowdowns", _slowdowns, slowdowns) or (),
         faults=_known(_faults(faults), replicas) if faults is not None else (),
         link=read("--link", _link, link) or Link(),
+        failover=failover == "on",
     )
 
 

@@ -169,6 +169,13 @@ Faults = Annotated[
         rich_help_panel=MEANWHILE,
     ),
 ]
+Failover = Annotated[
+    Literal["on", "off"],
+    typer.Option(
+        help="Whether the answer of a replica that is killed goes on at another one.",
+        rich_help_panel=MEANWHILE,
+    ),
+]
 Scrape = Annotated[
     str | None,
     typer.Option(

@@ -63,6 +63,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     max_held: int = PATIENCE.max_held
     max_hold_s: float = PATIENCE.max_hold_s
     faults: str | None = None
+    failover: str = "off"
     cold_start: str | None = None
     load_bandwidth: str | None = None
     scrape: str | None = None
@@ -133,6 +134,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             slowdowns=self.slowdowns,
             link=self.link,
             faults=self.faults,
+            failover=self.failover,
             replicas=[name for name, _ in members(self.groups)],
         )
 
