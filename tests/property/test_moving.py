@@ -82,6 +82,9 @@ def play(
         itl=True,
     )
     assert Counter(o.id for o in found.outcomes) == Counter(job.request.id for job in jobs)
+    lengths = {job.request.id: (job.prompt_tokens, job.output_tokens) for job in jobs}
+    done = [o for o in found.outcomes if o.status == "completed"]
+    assert all((o.prompt_tokens, o.output_tokens) == lengths[o.id] for o in done)
     assert not controller.state.flights
     for view in controller.state.replicas.values():
         assert (view.waiting, view.running, view.queued_tokens) == (0, 0, 0)
@@ -126,6 +129,7 @@ def _moving(outcome: Outcome) -> tuple[str, int, object]:
     bytes_per_s=st.sampled_from([1e9, 7.3e6, 9.1e5]),
     faults=scripts(len(ROLES), 6),
     scrape_s=st.sampled_from([None, 0.3 + pi * 1e-5]),
+    failover=st.booleans(),
 )
 def test_leaping_over_moves_changes_nothing(
     *,
@@ -139,6 +143,7 @@ def test_leaping_over_moves_changes_nothing(
     bytes_per_s: float,
     faults: tuple[Fault, ...],
     scrape_s: float | None,
+    failover: bool,
 ) -> None:
     if adapters:
         jobs = [
@@ -151,6 +156,7 @@ def test_leaping_over_moves_changes_nothing(
         scrape_s=scrape_s,
         faults=tuple(fault for fault in faults if fault.replica < f"r{count}"),
         link=Link(bytes_per_s=bytes_per_s, latency_s=0.00071),
+        failover=failover,
     )
     compare(jobs, fleet_of(limit, count, adapters=adapters), batching, way)
 
@@ -189,6 +195,7 @@ def test_a_busy_fleet_in_which_much_moves_and_dies_agrees_too(seed: int) -> None
         from_engine_s=way_s,
         faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
         link=Link(bytes_per_s=dice.choice((1e9, 7.3e6)), latency_s=0.00071),
+        failover=seed % 2 == 0,
     )
     fleet = [replace(one, ahead=dice.random() < 0.4) for one in fleet_of(limit, 3 + seed % 2)]
     played = compare(jobs, fleet, dice.choice(names("batching")), way, one_in=8)
