@@ -76,8 +76,7 @@ def run(
         scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace, report=report
     )
     every = runs.run_all(list(tasks), processes=processes, quiet=quiet)
-    where = _write(every, scenario, requests_out, report)
-    _show(every, scenario, where, quiet=quiet, as_json=as_json)
+    _show(every, scenario, _write(every, scenario, requests_out, report), quiet=quiet, as_json=as_json)
 
 
 def _scenario(given: Mapping[str, Any]) -> Scenario:

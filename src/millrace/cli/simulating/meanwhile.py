@@ -20,7 +20,7 @@ def surroundings_of(
     slowdowns: str | None,
     link: str | None = None,
     faults: str | None,
-    failover: str = "off",
+    failover: str | None = None,
     replicas: Collection[str],
 ) -> Surroundings:
     """Return what lies between a gateway and these replicas, and happens to them; None is nothing.
