@@ -43,7 +43,7 @@ def run(
     admin_port: options.AdminPort = None,
     drain: options.Drain = 30.0,
     max_body: options.MaxBody = 32 << 20,
-    routing: options.Routing = "least_work",
+    routing: options.Routing = "millrace",
     queueing: options.Queueing = "fcfs",
     event_log: options.EventLog = None,
     alias: options.Alias = None,

@@ -36,7 +36,7 @@ def run(
     calibration: options.Calibration = None,
     cold_start: options.ColdStart = None,
     load_bandwidth: options.LoadBandwidth = None,
-    routing: options.Routing = "least_work",
+    routing: options.Routing = "millrace",
     queueing: options.Queueing = "fcfs",
     batching: options.Batching = "split_fuse",
     max_attempts: patience.MaxAttempts = PATIENCE.max_attempts,

@@ -58,7 +58,7 @@ def test_what_a_dead_replica_had_begun_fails_and_the_rest_is_answered_elsewhere(
     said = say(capsys, *TWO, "--faults", "kill r1 at 5s", "--requests-out", str(out), "--json")
     assert 0 < said.policy["failed"] < 30
     assert said.policy["failed"] + said.policy["completed"] == 120
-    assert f"least_work: {said.policy['failed']} requests did not complete: the replica went down" in said.err
+    assert f"millrace: {said.policy['failed']} requests did not complete: the replica went down" in said.err
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {line["replica"] for line in lines if line["scheduled_s"] > 5} == {"r0"}
 
@@ -261,7 +261,7 @@ def test_prompts_are_computed_apart_and_who_did_so_is_told(
 
 
 def test_a_policy_that_leaves_prefill_replicas_idle_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "least_work: no prompt went to a replica with role=prefill" in say(capsys, *APART).err
+    assert "millrace: no prompt went to a replica with role=prefill" in say(capsys, *APART).err
 
 
 def test_requests_are_spread_over_adapters(capsys: pytest.CaptureFixture[str]) -> None:

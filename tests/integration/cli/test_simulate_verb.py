@@ -28,9 +28,9 @@ def test_capacity_is_found_for_each_policy_alike_in_one_process_or_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = (*AZURE, "--requests", "150", "--find", "capacity", "--slo", "ttft=500ms,tpot=25ms")
-    found = printed(capsys, *words, "--routing", "least_work,round_robin", "--jobs", "2")
+    found = printed(capsys, *words, "--routing", "millrace,round_robin", "--jobs", "2")
     assert (found["schema"], found["attain"], found["unservable"]) == ("millrace.capacity/1", 0.95, 0)
-    assert [policy["name"] for policy in found["policies"]] == ["least_work", "round_robin"]
+    assert [policy["name"] for policy in found["policies"]] == ["millrace", "round_robin"]
     for policy in found["policies"]:
         assert policy["bounded"]
         assert 0 < policy["low_rps"] <= policy["capacity_rps"] <= policy["high_rps"]
