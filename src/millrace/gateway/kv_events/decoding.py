@@ -66,6 +66,10 @@ class Decoder:
         self._block_tokens = block_tokens
         self._group: int | None = None
 
+    def begin_anew(self) -> None:
+        """Forget what this engine has said; another one may be in its place."""
+        self._group = None
+
     def read(self, payload: bytes) -> tuple[CacheChange, ...]:
         """Return what a batch says, in order. Raises GarbageError."""
         try:

@@ -12,6 +12,7 @@ import zmq.asyncio
 from millrace.core.event import CacheChange, CacheChanged
 from millrace.gateway.kv_events.decoding import Decoder
 from millrace.gateway.kv_events.endpoint import Endpoint
+from millrace.gateway.kv_events.story import Story
 from millrace.gateway.kv_events.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -39,6 +40,6 @@ def _subscriber(gateway: Gateway, name: str, endpoint: Endpoint) -> Subscriber:
         gateway.tell(CacheChanged(gateway.now_s(), name, changes))
 
     decoder = Decoder(gateway.settings.block_tokens or 1)
-    subscriber = Subscriber(endpoint, decoder, tell=tell, life=lambda: member.losses)
-    metrics.kv_batches[name], metrics.kv_ignored[name] = subscriber.counts, decoder.ignored
-    return subscriber
+    story = Story(decoder, tell)
+    metrics.kv_batches[name], metrics.kv_ignored[name] = story.counts, decoder.ignored
+    return Subscriber(endpoint, story, life=lambda: member.losses)

@@ -7,7 +7,6 @@ number, batch], and a ROUTER socket that repeats the batches from a number on, w
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from time import monotonic
@@ -15,10 +14,8 @@ from time import monotonic
 import zmq
 import zmq.asyncio
 
-from millrace.core.event import CacheChange, CacheCleared
-from millrace.gateway.kv_events.decoding import Decoder, GarbageError
 from millrace.gateway.kv_events.endpoint import Endpoint
-from millrace.gateway.kv_events.numbering import Numbering
+from millrace.gateway.kv_events.story import Story
 
 CHECK_S = 1.0  # of silence, after which one asks whether something was missed
 REPLAY_S = 1.0  # vLLM looks for requests to replay every 0.1 s
@@ -26,29 +23,17 @@ MUTE_S = 60.0  # in which one does not ask again who has kept silent
 TURN = 32  # batches, after which others get their turn of the event loop
 QUEUED_BATCHES = 10_000
 MESSAGE_LIMIT_BYTES = 64 << 20
-END = b"\xff" * 8
 
 
 class Subscriber:
-    """Tells what happens to one engine's prefix cache, and that it is unknown whenever that is so.
+    """Lets a story be told, and asks for what is missing of it.
 
     `life` is a number that changes when the engine was lost: its cache is then taken to be empty, by the
-    controller as well. `counts` are batches by what became of them: followed, replayed (followed as well),
-    garbage, dropped (the index was, since batches were missed for good), afresh (begun anew).
+    controller as well.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        decoder: Decoder,
-        *,
-        tell: Callable[[tuple[CacheChange, ...]], None],
-        life: Callable[[], int],
-    ) -> None:
-        self.counts: Counter[str] = Counter()
-        self.decoder = decoder
-        self._endpoint, self._tell, self._life = endpoint, tell, life
-        self._numbering = Numbering()
+    def __init__(self, endpoint: Endpoint, story: Story, *, life: Callable[[], int]) -> None:
+        self._endpoint, self._story, self._life = endpoint, story, life
         self._seen_life = life()
         self._dealer: zmq.asyncio.Socket | None = None
         self._ask_from_s = 0.0
@@ -83,43 +68,18 @@ class Subscriber:
             await monitor.recv_multipart()
             self._ask_from_s = 0.0
         if monitor is not None or self._life() != self._seen_life:
-            self._begin_anew()
+            self._seen_life = self._life()
+            self._story.begin()
             await self._replay(context)
         heard = 0
         while heard < TURN and (frames := await _received(subscription)) is not None:
             heard += 1
-            await self._hear(context, frames)
+            if self._story.lacks(frames):
+                await self._replay(context)
+            self._story.hear(frames)
         if not heard and monitor is None:
             await self._replay(context)
         await asyncio.sleep(0)
-
-    async def _hear(self, context: zmq.asyncio.Context, frames: list[bytes]) -> None:
-        if len(frames) != 3 or len(frames[1]) != 8:
-            self.counts["garbage"] += 1
-            return
-        number = int.from_bytes(frames[1], "big")
-        place = self._numbering.place(number)
-        if place == "restart":
-            self._begin_anew()
-        if place in ("gap", "restart") and number != self._numbering.due:
-            await self._replay(context)
-        if number >= self._numbering.due:
-            self._follow(number, frames[2])
-
-    def _follow(self, number: int, payload: bytes) -> None:
-        """Follow a batch that is due, or came in place of those that are."""
-        if number != self._numbering.due:
-            self._drop()
-        self._numbering.took(number)
-        try:
-            changes = self.decoder.read(payload)
-        except GarbageError:
-            self.counts["garbage"] += 1
-            self._drop()
-            return
-        self.counts["followed"] += 1
-        if changes:
-            self._tell(changes)
 
     async def _replay(self, context: zmq.asyncio.Context) -> None:
         """Follow what the publisher still has of the batches that are due, if it repeats any."""
@@ -132,14 +92,14 @@ class Subscriber:
         dealer = self._dealer
         try:
             async with asyncio.timeout(REPLAY_S):
-                await dealer.send_multipart([b"", self._numbering.due.to_bytes(8, "big")])
+                await dealer.send_multipart([b"", self._story.due.to_bytes(8, "big")])
                 frames = await dealer.recv_multipart()
-            while self._repeat(frames):
+            while self._story.hear_again(frames):
                 async with asyncio.timeout(REPLAY_S):
                     frames = await dealer.recv_multipart()
                 await asyncio.sleep(0)
         except TimeoutError:
-            self.counts["unanswered"] += 1
+            self._story.counts["unanswered"] += 1
             self._ask_from_s = monotonic() + MUTE_S
             self._hang_up()
 
@@ -148,29 +108,6 @@ class Subscriber:
         if self._dealer is not None:
             self._dealer.close()
             self._dealer = None
-
-    def _repeat(self, frames: list[bytes]) -> bool:
-        """Follow a batch that was asked for; return whether there may be more."""
-        if len(frames) < 2 or len(frames[-2]) != 8 or frames[-2] == END:
-            return False
-        number = int.from_bytes(frames[-2], "big")
-        if number >= self._numbering.due:
-            self.counts["replayed"] += 1
-            self._follow(number, frames[-1])
-        return True
-
-    def _begin_anew(self) -> None:
-        """Know nothing, and expect a publisher's first batch."""
-        self._seen_life = self._life()
-        self._tell((CacheCleared(),))
-        self._numbering.restart()
-        self.counts["afresh"] += 1
-
-    def _drop(self) -> None:
-        """Know nothing any more; a publisher's beginning is not missed, since nothing was known before."""
-        if self._numbering.due:
-            self._tell((CacheCleared(),))
-            self.counts["dropped"] += 1
 
 
 async def _received(subscription: zmq.asyncio.Socket) -> list[bytes] | None:
