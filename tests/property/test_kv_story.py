@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -27,9 +27,9 @@ class Deed(Struct, frozen=True):
 
 deeds = st.builds(
     Deed,
-    st.sampled_from(["store", "store", "store", "remove", "remove", "clear", "restart"]),
-    st.integers(0, 3),
-    st.sampled_from(["heard", "heard", "heard", "lost", "twice", "garbled"]),
+    st.sampled_from(["store", "store", "store", "remove", "remove", "remove", "clear", "restart"]),
+    st.integers(0, 1),
+    st.sampled_from(["heard", "heard", "lost", "lost", "twice", "garbled"]),
 )
 
 
@@ -56,7 +56,7 @@ class World:
     def believed(self) -> set[int]:
         """The blocks that the listener believes to be there."""
         prompts = {
-            n: fakes.request(blocks=chain_contents(contents_of([n], 1)), block_tokens=1) for n in range(4)
+            n: fakes.request(blocks=chain_contents(contents_of([n], 1)), block_tokens=1) for n in range(2)
         }
         return {n for n, prompt in prompts.items() if self.index.matched_tokens(prompt)}
 
@@ -92,7 +92,8 @@ class World:
             self.story.hear_again(frames)
 
 
-@given(st.lists(deeds, max_size=30), st.integers(0, 4))
+@settings(max_examples=200)
+@given(st.lists(deeds, min_size=20, max_size=40), st.sampled_from([0, 0, 1, 3]))
 def test_nothing_is_believed_that_is_not_there(history: list[Deed], repeats: int) -> None:
     world = World(repeats)
     for deed in history:
@@ -100,7 +101,7 @@ def test_nothing_is_believed_that_is_not_there(history: list[Deed], repeats: int
             assert world.believed() <= world.cache
 
 
-@given(st.lists(deeds.filter(lambda deed: deed.fate in ("heard", "lost")), max_size=30))
+@given(st.lists(deeds.filter(lambda deed: deed.fate in ("heard", "lost")), max_size=40))
 def test_what_is_told_again_is_all_that_is_there(history: list[Deed]) -> None:
     world = World(repeats=100)
     for deed in history:
