@@ -89,7 +89,10 @@ class Tokens:
         fields = _decode(body)
         if kind == "chat":
             return Question(_body(request.model, b"messages", bytes(fields.messages), fields))
-        prompt = _only(msgspec.json.decode(fields.prompt) if fields.prompt else None)
+        try:
+            prompt = _only(msgspec.json.decode(fields.prompt) if fields.prompt else None)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None  # text that is none was not looked at so far; its engine will say so
         if isinstance(prompt, str):
             return Question(_body(request.model, b"prompt", msgspec.json.encode(prompt), fields))
         return Question(tokens=prompt) if prompt else None

@@ -15,6 +15,7 @@ from millrace.core.event import Action, Arrived, Event
 from millrace.core.request import Request
 from millrace.gateway.app import Gateway
 from millrace.testing.engine import FakeEngine
+from millrace.testing.script import Script
 from tests.integration.gateway.world import ask, caller, chat, controller, gateway_for, post, run, until
 
 TEXT = "twelve bytes"
@@ -81,6 +82,19 @@ def test_what_is_not_one_prompt_is_hashed_in_bytes(prompt: Any) -> None:
     async def scenario() -> None:
         async with world() as (engine, gateway, arrived):
             assert (await ask(gateway, text(prompt))).status == 200
+            assert arrived[0].block_tokens != 4
+            assert engine.asked_for_tokens == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("prompt", [b'"\xff"', b'["\xff"]', b"[1e400]"])
+def test_a_prompt_that_is_no_text_is_left_to_the_engine(prompt: bytes) -> None:
+    async def scenario() -> None:
+        async with world() as (engine, gateway, arrived):
+            engine.script = Script(raw=b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+            body = b'{"model": "m", "prompt": %b}' % prompt
+            assert (await ask(gateway, post(body, path="/v1/completions"))).status == 400
             assert arrived[0].block_tokens != 4
             assert engine.asked_for_tokens == 0
 
