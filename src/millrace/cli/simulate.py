@@ -14,7 +14,6 @@ from millrace.cli.output import put_json, put_table, say
 from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
-from millrace.policies import load
 
 
 def run(
@@ -39,6 +38,7 @@ def run(
     routing: options.Routing = "millrace",
     queueing: options.Queueing = "fcfs",
     batching: options.Batching = "split_fuse",
+    migration: options.Migration = None,
     max_attempts: patience.MaxAttempts = PATIENCE.max_attempts,
     retry_ratio: patience.RetryRatio = BUDGET.ratio,
     retry_reserve: patience.RetryReserve = BUDGET.reserve,
@@ -145,9 +145,8 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
     if scenario.profile and scenario.calibration is not None:
         raise ValueError("--profile and --calibration both price steps: leave out one of them")
     _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.patience, scenario.servers()
-    load("queueing", scenario.queueing)
     for name in policies:
-        load("routing", name)
+        scenario.controller(name)
     scenario.batching_policy()
     if scenario.closed_loop:
         scenario.workload()

@@ -69,6 +69,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     `throughput` and `goodput` divide by the time from the first scheduled arrival to the last end;
     goodput counts only requests that met the objectives, and so does `slo_attainment`, over all requests.
+    Running requests that were moved stood still for `downtime_s`; None if there were none.
     Energy and dollars are those of the whole fleet, its waiting too, also for each token of an answer that
     completed; None is not known.
     """
@@ -87,6 +88,8 @@ class Measured(Struct, frozen=True, kw_only=True):
     goodput_rps: float
     slo_attainment: float
     cache_hit_ratio: float
+    moves_per_request: float = 0.0
+    downtime_s: Summary | None = None
     energy_j: float | None = None
     energy_per_token_j: float | None = None
     cost_usd: float | None = None
@@ -99,10 +102,12 @@ class Tally:
     __slots__ = (
         "_cached_tokens",
         "_counts",
+        "_down_s",
         "_e2e_s",
         "_first_s",
         "_good",
         "_last_s",
+        "_moves",
         "_output_tokens",
         "_prompt_tokens",
         "_tpot_limit_s",
@@ -117,7 +122,8 @@ class Tally:
         self._counts: dict[Status, int] = dict.fromkeys(STATUSES, 0)
         self._first_s, self._last_s = inf, -inf
         self._ttft_s, self._tpot_s, self._e2e_s = array("d"), array("d"), array("d")
-        self._prompt_tokens = self._output_tokens = self._cached_tokens = self._good = 0
+        self._down_s = array("d")
+        self._prompt_tokens = self._output_tokens = self._cached_tokens = self._good = self._moves = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take in one outcome, in no particular order. What its properties say is worked out once, here."""
@@ -132,6 +138,10 @@ class Tally:
         last_s = scheduled_s if finished_s is None or finished_s < scheduled_s else finished_s
         if last_s > self._last_s:
             self._last_s = last_s
+        if outcome.moves:
+            self._moves += outcome.moves
+            if outcome.paused_s:
+                self._down_s.append(outcome.paused_s)
         if outcome.status != "completed":
             return
         output_tokens = outcome.output_tokens
@@ -171,6 +181,8 @@ class Tally:
             goodput_rps=self._good * per_s,
             slo_attainment=self._good / requests if requests else 0.0,
             cache_hit_ratio=self._cached_tokens / self._prompt_tokens if self._prompt_tokens else 0.0,
+            moves_per_request=self._moves / requests if requests else 0.0,
+            downtime_s=summary(self._down_s) if self._down_s else None,
             energy_j=energy_j,
             energy_per_token_j=self._each(energy_j),
             cost_usd=cost_usd,

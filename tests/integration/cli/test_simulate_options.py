@@ -271,3 +271,15 @@ def test_requests_are_spread_over_adapters(capsys: pytest.CaptureFixture[str]) -
     assert spread["ttft_s"]["mean"] > plain["ttft_s"]["mean"] + 0.1
     unlimited = say(capsys, *TWO, "--adapters", "9")
     assert "say max_loras in --fleet" in unlimited.err
+
+
+def test_requests_move_if_a_policy_is_to_move_them(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = ("--fleet", "2x rtx-4090 llama-3-8b kv_blocks=300", "--rate", "x4", "--scrape", "500ms")
+    words = (*AZURE, *fleet, "--migration", "llumnix")
+    moved = say(capsys, *words, "--json").policy
+    assert moved["completed"] == 120
+    assert moved["moves_per_request"] > 0
+    assert moved["downtime_s"]["count"] > 0
+    assert "downtime mean" in say(capsys, *words).out
+    stayed = say(capsys, *AZURE, *fleet, "--json").policy
+    assert (stayed["moves_per_request"], stayed["downtime_s"]) == (0.0, None)

@@ -151,12 +151,21 @@ Batching = Annotated[
     typer.Option(metavar="NAME", help="Batching policy of every replica.", rich_help_panel=POLICIES),
 ]
 
+Migration = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Policy that moves requests between replicas, like dualmap; else nobody moves.",
+        rich_help_panel=POLICIES,
+    ),
+]
+
 LinkSpeed = Annotated[
     str | None,
     typer.Option(
         "--link",
         metavar="BYTES/s[,TIME]",
-        help="What carries KV caches from role=prefill to role=decode, per replica, like 50GB/s,10us.",
+        help="What carries KV caches from replica to replica, per replica, like 50GB/s,10us.",
         rich_help_panel=FLEET,
     ),
 ]

@@ -84,6 +84,8 @@ def tables(every: Sequence[Ran]) -> Iterator[Table]:
         yield _bills(main)
     if any(r.found.itl_s for r in main):
         yield _gaps(main)
+    if any(r.found.measured.moves_per_request for r in main):
+        yield _moves(main)
     apart: list[tuple[str, Simulation | Measured]]
     apart = [(f"{r.task.policy}, {model}", got) for r in main for model, got in by_model(r).items()]
     if apart:
@@ -178,6 +180,20 @@ def _gaps(main: Sequence[Ran]) -> Table:
         got = ran.found.itl_s
         cells = (f"{got.count:,}", *(f"{getattr(got, point):.3f}" for point in points)) if got else ("0",)
         shown.add_row(ran.task.policy, *cells)
+    return shown
+
+
+def _moves(main: Sequence[Ran]) -> Table:
+    caption = "simulated; seconds that running requests stood still because they were moved"
+    shown = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for column in ("moved", "moves a request", "running", "downtime mean", "p50", "p99", "max"):
+        shown.add_column(column, justify="left" if column == "moved" else "right")
+    for ran in main:
+        got = ran.found.measured
+        down = got.downtime_s
+        cells = (f"{getattr(down, point):.4f}" if down else "-" for point in ("mean", "p50", "p99", "max"))
+        running = f"{down.count:,}" if down else "0"
+        shown.add_row(ran.task.policy, f"{got.moves_per_request:.4f}", running, *cells)
     return shown
 
 

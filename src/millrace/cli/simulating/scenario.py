@@ -44,6 +44,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     fleet: str
     queueing: str = "fcfs"
     batching: str = "split_fuse"
+    migration: str | None = None
     calibration: str | None = None
     profile: Sequence[str] | None = None
     slo: str = ""
@@ -198,7 +199,9 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
 
     def controller(self, routing: str) -> Controller:
         """Return a fresh controller."""
-        return Controller(load("routing", routing), load("queueing", self.queueing), self.patience)
+        migration = None if self.migration is None else load("migration", self.migration)
+        queueing = load("queueing", self.queueing)
+        return Controller(load("routing", routing), queueing, self.patience, migration=migration)
 
     @property
     def patience(self) -> ControlSettings:

@@ -4,9 +4,11 @@ A replica is a hotspot while a request in its queue is predicted to miss its tim
 that wait there behind others, the one goes first that gains most by moving, until the replica is none any
 more, each request once at most.
 
-The published rule moves whatever gains at all; at moderate load that loses more in caches than it wins. Here
-a move has to gain more than `margin_s`, and than `cache_factor` times the seconds by which the prompt takes
-longer where less of it is cached; and the request must have at least `wait_s` still to wait where it is.
+The published rule moves whatever gains at all, to where it would be in time; that loses more in caches than
+it wins as soon as many move. Here a move has to gain more than `margin_s` and `cache_factor` times the
+seconds by which the prompt takes longer where less of it is cached, which all those behind it wait, too; the
+request must have at least `wait_s` still to wait where it is, and its turn must come in time where it goes,
+so that nothing moves when all are late.
 
 Source: DualMap (arXiv 2602.06502), from its abstract and published notes; the cost test is not from there.
 """
@@ -31,9 +33,9 @@ class Policy:
 
     period_s: float = 0.25
     slo_ttft_s: float = 5.0
-    margin_s: float = 0.5
+    margin_s: float = 0.25
     wait_s: float = 0.5
-    cache_factor: float = 1.0
+    cache_factor: float = 4.0
     key_blocks: int = 2
     block_tokens: int = 512
     window: int = 512
@@ -101,8 +103,8 @@ class Policy:
         for turn in turns.values():
             flight = fleet.flights.get(turn.request_id)
             if flight is not None and turn.ahead_s > self.wait_s:
-                slo_s = flight.request.slo.ttft_s or self.slo_ttft_s
-                if fleet.now_s - turn.sent_s + turn.ahead_s + turn.own_s > slo_s:
+                late_s = fleet.now_s - turn.sent_s - self._slo_s(flight)
+                if late_s + turn.ahead_s + turn.own_s > 0:
                     return True
         return False
 
@@ -118,12 +120,18 @@ class Policy:
         homes = self._homes.pair(request, tuple(replica.id for replica in fleet.replicas), able)
         others = [home for home in homes if home.id != source.id]
         there_s = self._waits.first_token_s(request, others, fleet)
-        soonest = there_s.index(min(there_s))
-        target = others[soonest]
+        soonest_s = min(there_s)
+        target = others[there_s.index(soonest_s)]
         [speeds] = self._waits.speeds([target], fleet)
-        lost_s = max(0.0, prefill_s(request, target, speeds) - turn.own_s)
-        gain_s = turn.ahead_s + turn.own_s - there_s[soonest]
+        own_s = prefill_s(request, target, speeds)
+        if fleet.now_s - turn.sent_s + soonest_s - own_s > self._slo_s(flight):
+            return 0.0, source.id
+        lost_s = max(0.0, own_s - turn.own_s)
+        gain_s = turn.ahead_s + turn.own_s - soonest_s
         return gain_s - self.margin_s - self.cache_factor * lost_s, target.id
+
+    def _slo_s(self, flight: Underway) -> float:
+        return flight.request.slo.ttft_s or self.slo_ttft_s
 
 
 def _is_movable(flight: Underway, source: ReplicaView) -> bool:

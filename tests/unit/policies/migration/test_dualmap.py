@@ -81,15 +81,20 @@ def test_a_request_that_is_late_because_of_its_own_length_stays() -> None:
 
 def test_a_move_must_gain_more_than_the_margin() -> None:
     assert Scene(4000, 2000, b=3300).moves() == ["q1>b"]
-    assert Scene(4000, 2000, b=3600).moves() == []
-    assert Scene(4000, 2000, b=3600, margin_s=0.1).moves() == ["q1>b"]
+    assert Scene(4000, 2000, b=3800).moves() == []
+    assert Scene(4000, 2000, b=3800, margin_s=0.1).moves() == ["q1>b"]
 
 
-def test_what_the_cache_would_lose_has_to_be_won_twice() -> None:
+def test_where_it_goes_its_turn_must_come_in_time() -> None:
+    assert Scene(9000, 2000, b=5100).moves() == []
+    assert Scene(9000, 2000, b=4900).moves() == ["q1>b"]
+
+
+def test_what_the_cache_would_lose_has_to_be_won_several_times() -> None:
     blocks = tuple(range(1, 9))
     warm = fakes.request("warm", prompt_tokens=4196, blocks=blocks, block_tokens=512)
     for ahead, expected in ((8000, []), (9000, ["warm>b"])):
-        scene = Scene(ahead, blocks=blocks)
+        scene = Scene(ahead, blocks=blocks, cache_factor=1.0)
         scene.send(warm, queued_tokens=100)
         assert scene.moves() == expected
     scene = Scene(8000, blocks=blocks, cache_factor=0.0)
