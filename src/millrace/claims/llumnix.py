@@ -13,7 +13,7 @@ Source: Sun et al., Llumnix: Dynamic Scheduling for Large Language Model Serving
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -60,7 +60,7 @@ def measure() -> list[Check]:
     ]
 
 
-def long_answers(records: Sequence[TraceRecord]) -> list[TraceRecord]:
+def long_answers(records: Iterable[TraceRecord]) -> list[TraceRecord]:
     """Make one answer in ten long, whichever a draw says."""
     return [
         replace(one, output_tokens=LONG_TOKENS) if not draw_below(ONE_IN, "long", one.id) else one

@@ -7,8 +7,8 @@ more, each request once at most.
 The published rule moves whatever gains at all, to where it would be in time; that loses more in caches than
 it wins as soon as many move. Here a move has to gain more than `margin_s` and `cache_factor` times the
 seconds by which the prompt takes longer where less of it is cached, which all those behind it wait, too; the
-request must have at least `wait_s` still to wait where it is, and its turn must come in time where it goes,
-so that nothing moves when all are late.
+request must have at least `wait_s` still to wait where it is, and where it goes its turn must come within
+`patience` times the objective, so that nothing moves when all are late.
 
 Source: DualMap (arXiv 2602.06502), from its abstract and published notes; the cost test is not from there.
 """
@@ -36,6 +36,7 @@ class Policy:
     margin_s: float = 0.25
     wait_s: float = 0.5
     cache_factor: float = 4.0
+    patience: float = 2.0
     key_blocks: int = 2
     block_tokens: int = 512
     window: int = 512
@@ -48,7 +49,7 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.slo_ttft_s > 0:
             raise ValueError(f"slo_ttft_s is {self.slo_ttft_s}; it must be positive")
-        for name in ("margin_s", "wait_s", "cache_factor"):
+        for name in ("margin_s", "wait_s", "cache_factor", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         self._waits = Waits(self.assumed_tokens_per_s)
@@ -124,7 +125,7 @@ class Policy:
         target = others[there_s.index(soonest_s)]
         [speeds] = self._waits.speeds([target], fleet)
         own_s = prefill_s(request, target, speeds)
-        if fleet.now_s - turn.sent_s + soonest_s - own_s > self._slo_s(flight):
+        if fleet.now_s - turn.sent_s + soonest_s - own_s > self.patience * self._slo_s(flight):
             return 0.0, source.id
         lost_s = max(0.0, own_s - turn.own_s)
         gain_s = turn.ahead_s + turn.own_s - soonest_s

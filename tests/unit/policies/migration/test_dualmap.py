@@ -86,8 +86,10 @@ def test_a_move_must_gain_more_than_the_margin() -> None:
 
 
 def test_where_it_goes_its_turn_must_come_in_time() -> None:
-    assert Scene(9000, 2000, b=5100).moves() == []
-    assert Scene(9000, 2000, b=4900).moves() == ["q1>b"]
+    assert Scene(9000, 2000, b=5100, patience=1.0).moves() == []
+    assert Scene(9000, 2000, b=4900, patience=1.0).moves() == ["q1>b"]
+    assert Scene(20_000, 2000, b=10_100).moves() == []
+    assert Scene(20_000, 2000, b=9900).moves() == ["q1>b"]
 
 
 def test_what_the_cache_would_lose_has_to_be_won_several_times() -> None:
@@ -146,6 +148,6 @@ def test_a_request_moves_to_one_of_the_homes_that_routing_knows() -> None:
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="slo_ttft_s is 0"):
         dualmap.Policy(slo_ttft_s=0)
-    for name in ("margin_s", "wait_s", "cache_factor"):
+    for name in ("margin_s", "wait_s", "cache_factor", "patience"):
         with pytest.raises(ValueError, match=f"{name} is -1; it must not be negative"):
             dualmap.Policy(**{name: -1})
