@@ -4,12 +4,12 @@ Measured on the shipped Mooncake trace of conversations with eight simulated rep
 two A100 (80 GB), as the highest rate at which 95 % of requests have their first token within 5 s, to 5 %:
 `dualmap` against policies that take turns and that look at load only. (On single A100s no policy attains
 95 % at any rate, as 6 % of these prompts take longer than 5 s by themselves.) Then its migration of queued
-requests, by the time to first token at the 99th percentile with and without it: at 3 requests a second, where
-queues are short, at 6, about its capacity, and at 8.5, where queues begin to grow for good. It must do no harm
-at the first two. What good it does is printed without a limit: the tenth that was hoped for near saturation
-is not reached in every run, as the 99th percentile belongs to prompts that take most of that time by
-themselves, and runs with arrivals drawn anew differ by as much as that. Scaling that moves only its share of
-prompts is a test of this project. The paper's own baselines and its hardware are not here.
+requests, by the time to first token at the 99th percentile with and without it: at 3 requests a second,
+where queues are short, at 6, about its capacity, and at 8.5, where queues begin to grow for good. It must do
+no harm at the first two. What good it does is printed without a limit: the tenth that was hoped for near
+saturation is not reached in every run, as the 99th percentile belongs to prompts that take most of that time
+by themselves, and runs with arrivals drawn anew differ by as much as that. Scaling that moves only its share
+of prompts is a test of this project. The paper's own baselines and its hardware are not here.
 
 Source: DualMap: Enabling Both Cache Affinity and Load Balancing for Distributed LLM Serving,
 arXiv:2602.06502.
