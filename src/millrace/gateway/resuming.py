@@ -22,6 +22,7 @@ Dialect = Literal["millrace", "vllm"]
 
 COMPLETIONS = b"/v1/completions"
 DEFAULT_TOKENS = 16  # what completions may have unless they say otherwise, at OpenAI, vLLM and ours
+_TRUNCATION = "truncate_prompt_tokens"  # what it was to cut is cut already
 _ONLY_CHAT = ("messages", "max_completion_tokens", "logprobs", "top_logprobs", "chat_template_kwargs")
 _NOTHING = (b"", b"null", b"false", b"0", b"0.0", b'""', b"[]", b'"none"', b'{"type":"text"}')
 
@@ -42,6 +43,8 @@ class _Fields(Struct):
     functions: Raw = Raw()
     response_format: Raw = Raw()
     structured_outputs: Raw = Raw()
+    bad_words: Raw = Raw()
+    logits_processors: Raw = Raw()
     guided_json: Raw = Raw()
     guided_regex: Raw = Raw()
     guided_choice: Raw = Raw()
@@ -101,6 +104,7 @@ def continuation(body: bytes, kind: Kind, dialect: Dialect, transcript: Transcri
         resume = msgspec.json.encode({"prompt_token_ids": prompt, "token_ids": tokens})
         return b'{"resume":%b,%b' % (resume, body[body.index(b"{") + 1 :])
     fields: dict[str, Any] = msgspec.json.decode(body)
+    fields.pop(_TRUNCATION, None)
     limit = fields.get("max_tokens")
     if kind == "chat":
         limit = fields.get("max_completion_tokens") or limit
@@ -129,7 +133,7 @@ class Continued:
     def __call__(self, events: bytes) -> bytes:
         """Return whole events as the first engine would have sent them; note their tokens.
 
-        Raises FramingError if they cannot be read.
+        Raises FramingError if they cannot be read, or begin the answer anew.
         """
         tokens: list[int] = []
         try:
@@ -151,6 +155,8 @@ class Continued:
         body = msgspec.json.decode(data, type=dict[str, Any])
         if "choices" not in body:
             return event
+        if not self._retold and any(one.get("prompt_token_ids") for one in (body, *body["choices"])):
+            raise TypeError("it begins the answer anew")
         body |= {"id": opening.id, "created": opening.created, "model": opening.model}
         if self._retold and self._chat:
             body["object"] = "chat.completion.chunk"

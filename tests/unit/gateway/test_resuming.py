@@ -54,7 +54,7 @@ def test_several_answers_go_on_nowhere(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"stop": "x"}, {"echo": True}, {"logprobs": 0}, {"frequency_penalty": -1}, {"structured_outputs": {}}],
+    [{"stop": "x"}, {"echo": True}, {"logprobs": 0}, {"frequency_penalty": -1}, {"bad_words": ["x"]}],
 )
 def test_what_looks_back_goes_on_at_engines_of_ours_alone(fields: dict[str, Any]) -> None:
     assert judged(**fields) == frozenset(("millrace",))
@@ -88,7 +88,7 @@ def test_engines_of_ours_are_asked_the_same_again_with_the_answer_so_far() -> No
     [
         ("text", {"max_tokens": 9}, 6),
         ("text", {}, 13),
-        ("text", {"max_tokens": None}, None),
+        ("text", {"max_tokens": None, "truncate_prompt_tokens": 2}, None),
         ("chat", {"messages": [], "max_tokens": 9, "max_completion_tokens": 8}, 5),
         ("chat", {"messages": [], "max_tokens": 9, "logprobs": False}, 6),
         ("chat", {"messages": []}, None),
@@ -121,6 +121,18 @@ def test_events_that_cannot_be_read_are_an_error(data: bytes) -> None:
     continued = Continued(transcript(), "chat", "vllm", told=False)
     with pytest.raises(FramingError):
         continued(b"data: %b\n\n" % data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices":[{"index":0,"delta":{"role":"assistant"}}],"prompt_token_ids":[5,6]}',
+        b'{"choices":[{"index":0,"text":"t","prompt_token_ids":[5,6],"token_ids":[1]}]}',
+    ],
+)
+def test_an_answer_that_begins_anew_is_an_error(data: bytes) -> None:
+    with pytest.raises(FramingError, match="anew"):
+        Continued(transcript(), "chat", "millrace", told=False)(b"data: %b\n\n" % data)
 
 
 def test_events_that_are_no_text_pass_as_they_are() -> None:
