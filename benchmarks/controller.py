@@ -1,8 +1,9 @@
 """What a decision costs: CPU per request (arrival, first token, end) for each routing policy and fleet size.
 
 Also shows that the cost does not grow with what has happened before, how much each replica adds, and what the
-policy takes of it for prompts of 100 blocks that share 60 with others, while engines report their load. Time is the processor time of this process, the best of several rounds, so other work on the machine
-moves it little.
+policy takes of it for prompts of 100 blocks that share 60 with others, while engines report their load. Time
+is the processor time of this process, the best of several rounds, so other work on the machine moves it
+little.
 
     python benchmarks/controller.py [--requests 2000] [--rounds 5] [--json benchmarks/results/controller.json]
 """
