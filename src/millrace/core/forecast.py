@@ -1,8 +1,10 @@
 """When each replica will have computed the prompts in its queue, from what was sent and what came of it.
 
 A prompt takes as many steps as its tokens fill beside the running requests, each as long as one of prompt
-tokens only and longer for every cached token that it looks at; engines compute prompts in the order in which
-they came. What replicas of a kind took for their last prompts over what was foreseen corrects what is
+tokens only and longer for every cached token that it looks at; a part of a step takes at least as long as one
+that only decodes. Engines compute prompts in the order in which they came.
+
+What replicas of a kind took for their last prompts over what was foreseen corrects what is
 foreseen next: of a kind, because who is thought slow alone is not asked again, and is thought so for ever.
 """
 
@@ -57,6 +59,8 @@ class Line:
     __slots__ = (
         "_alone_s",
         "_context_tokens",
+        "_idle_s",
+        "_least_s",
         "_pace",
         "_pair_s",
         "_queued",
@@ -76,14 +80,19 @@ class Line:
         self._queued = NOTHING
         self._step_tokens = self._room = (spec.limits or DEFAULTS).step_tokens
         self._alone_s = self._step_s = self._step_tokens / speed
+        self._idle_s = self._least_s = min(spec.decode_step_s or 0.0, self._alone_s)
         self._token_s, self._pair_s = spec.context_s or 0.0, spec.attended_s or 0.0
         self._running = self._context_tokens = 0
         self._pace = pace
         self.free_s = self.behind_s = self._since_s = 0.0
 
     def seconds(self, tokens: int, pairs: float) -> float:
-        """Predict what some work takes by itself: whole steps, and what looking back costs."""
-        return self._pace.factor * (-(-tokens // self._room) * self._step_s + self._pair_s * pairs)
+        """Predict what some work takes by itself: whole steps, a part of one, and what looking back costs."""
+        whole, rest = divmod(tokens, self._room)
+        seconds = whole * self._step_s + self._pair_s * pairs
+        if rest:
+            seconds += self._least_s + rest / self._room * (self._step_s - self._least_s)
+        return self._pace.factor * seconds
 
     def enter(self, id: str, tokens: int, pairs: float, now_s: float) -> None:
         """Note that a request joined the queue."""
@@ -125,7 +134,8 @@ class Line:
     def _carry(self, running: int, context_tokens: int) -> None:
         self._running, self._context_tokens = running, context_tokens
         self._room = max(1, self._step_tokens - running)
-        self._step_s = self._alone_s + self._token_s * context_tokens
+        context_s = self._token_s * context_tokens
+        self._step_s, self._least_s = self._alone_s + context_s, self._idle_s + context_s
 
     def _look_ahead(self, now_s: float) -> None:
         """Foresee again when the queue is empty, its first request being under way."""

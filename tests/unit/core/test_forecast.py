@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.core.event import Cancelled, Failed, Finished, Moved, Reported, Started, Ticked
 from millrace.core.fleet import Sent
@@ -10,11 +11,12 @@ from millrace.core.forecast import TRUST_S, Forecast, Line
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.testing import fakes
 
-# Steps of 100 tokens, 1 s each; 1 ms for each pair, and 10 ms for each token of those who run.
+# Steps of 100 tokens or fewer, 1 s each; 1 ms for each pair, and 10 ms for each token of those who run.
 SPEC = ReplicaSpec(
     models=("m",),
     limits=Limits(step_tokens=100),
     prefill_tokens_per_s=100.0,
+    decode_step_s=1.0,
     attended_s=0.001,
     context_s=0.01,
 )
@@ -48,6 +50,13 @@ def test_work_takes_whole_steps_and_what_looking_back_costs() -> None:
     assert line.seconds(100, 0.0) == 1.0
     assert line.seconds(101, 0.0) == 2.0
     assert line.seconds(100, 500.0) == 1.5
+
+
+def test_a_part_of_a_step_takes_its_share_but_no_less_than_a_step_that_decodes() -> None:
+    decodes = ReplicaSpec(models=("m",), limits=Limits(step_tokens=100), prefill_tokens_per_s=100.0)
+    line = line_of(told(spec=replace(decodes, decode_step_s=0.4)))
+    assert line.seconds(50, 0.0) == pytest.approx(0.7)
+    assert line.seconds(150, 0.0) == pytest.approx(1.7)
 
 
 def test_running_requests_take_seats_and_make_every_step_longer() -> None:
@@ -116,7 +125,7 @@ def test_a_replica_of_which_nothing_was_told_is_judged_by_its_view() -> None:
     forecast = Forecast(assumed_tokens_per_s=50.0)
     view = fakes.replica("new", queued_tokens=200, running=1, context_tokens=100, limits=SPEC.limits)
     (line,) = forecast.lines([view])
-    assert line.behind_s == pytest.approx(3 * 2.0)
+    assert line.behind_s == pytest.approx(200 / 99 * 2.0)
 
 
 def test_a_request_that_moves_is_in_one_line_at_a_time() -> None:

@@ -3,10 +3,11 @@
 For each replica the time to the first token is predicted in seconds: the prompts in front as far as they are
 not computed yet, its own tokens that the prefix cache lacks, steps shared with running requests, their
 context, and the loading of an adapter; what a replica took before corrects it. Where that is a `roomy` share
-of the objective, what counts is the work that the request brings, and the wait: so it goes where its prefix
-is cached, and nobody is crowded. Where it is more, the soonest replica is taken. A request that would be late
-everywhere takes time from those that can be helped: unless the fleet is at ease, it joins the longest queue,
-but none where it would wait for more than `patience_s`. Without an objective the soonest replica is taken.
+of the objective, what counts is the work that the request brings, for the running ones too, and the wait: so
+it goes where its prefix is cached, and nobody is crowded. Where it is more, the soonest replica is taken. A
+request that would be late everywhere takes time from those that can be helped: unless the fleet is at ease,
+it joins the longest queue, but none where it would wait for more than `patience_s`. Without an objective the
+soonest replica is taken.
 
 Of more than `candidates` replicas only those are weighed that may be best: half as many with the shortest
 wait, half as many with the most of the prompt, and the longest queue.
@@ -51,14 +52,16 @@ class Policy:
     """`slo_ttft_s` is the objective of requests that bring none.
 
     A prediction up to `roomy` times it leaves room, up to `in_time` times it can be trusted. `wait_weight` is
-    what a second of waiting counts beside a second of work where there is room. The fleet is at ease while on
-    more than a share `at_ease` of its replicas one waits no longer than `short` times the objective.
+    what a second of waiting counts beside a second of work where there is room, and `others_weight` what it
+    counts for each running request that shares its steps with the prompt. The fleet is at ease while on more
+    than a share `at_ease` of its replicas one waits no longer than `short` times the objective.
     """
 
     slo_ttft_s: float | None = None
     roomy: float = 0.5
     in_time: float = 0.9
     wait_weight: float = 1.0
+    others_weight: float = 0.02
     short: float = 0.2
     at_ease: float = 0.7
     patience_s: float = 600.0
@@ -75,8 +78,9 @@ class Policy:
             raise ValueError(
                 f"slo_ttft_s is {self.slo_ttft_s}; it must be positive, or None for no objective"
             )
-        if not 0 <= self.wait_weight < inf:
-            raise ValueError(f"wait_weight is {self.wait_weight}; it must be from 0")
+        for name in ("wait_weight", "others_weight"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0")
         if self.candidates < 2:
             raise ValueError(f"candidates is {self.candidates}; weigh at least 2 replicas")
         self._forecast = Forecast(self.assumed_tokens_per_s)
@@ -151,7 +155,8 @@ class Policy:
     def _crowding(self, one: Candidate, room_s: float) -> tuple[float, float, int]:
         if one.ttft_s > room_s:
             return inf, one.ttft_s, one.replica.in_flight
-        return one.work_s + one.adapter_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
+        own_s = (one.work_s + one.adapter_s) * (1.0 + self.others_weight * one.replica.running)
+        return own_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
 
     def _sparing(self, one: Candidate) -> tuple[float, float, int]:
         if one.wait_s > self.patience_s:

@@ -45,6 +45,13 @@ def test_where_there_is_room_a_cached_prefix_is_worth_the_wait_that_it_saves() -
     assert chosen(request, knows, one("idle"), wait_weight=2.0).replica == "idle"
 
 
+def test_work_is_kept_from_those_who_have_many_running() -> None:
+    crowded = one("crowded", running=40)
+    waiting = one("waiting", running=1, queued_tokens=50)
+    assert chosen(asked(50), crowded, waiting, others_weight=0.0).replica == "crowded"
+    assert chosen(asked(50), crowded, waiting).replica == "waiting"
+
+
 def test_a_prefix_where_there_is_no_room_is_not_waited_for() -> None:
     request = asked(200, blocks=tuple(range(1, 13)))
     knows = one("knows", queued_tokens=600, sent=(request,))
@@ -125,6 +132,7 @@ def test_what_was_sent_is_remembered() -> None:
         ("patience_s=-1.0", "patience_s is -1.0; it must be positive"),
         ("slo_ttft_s=0.0", "slo_ttft_s is 0.0; it must be positive, or None"),
         ("wait_weight=-0.1", "wait_weight is -0.1; it must be from 0"),
+        ("others_weight=-0.1", "others_weight is -0.1; it must be from 0"),
         ("candidates=1", "candidates is 1; weigh at least 2"),
     ],
 )
