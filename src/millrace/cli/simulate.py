@@ -66,8 +66,7 @@ def run(
     quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
-    scenario = _scenario(context.params)
-    policies = _checked(scenario, routing, find)
+    policies = _checked(scenario := _scenario(context.params), routing, find)
     if find:
         _refuse(sensitivity, energy, itl, log, requests_out, report, chrome_trace)
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
