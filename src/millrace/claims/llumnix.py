@@ -5,8 +5,7 @@ Measured on the shipped Azure trace (its first 8,000 requests), in which one ans
 tokens), on eight simulated RTX 4090 with Llama-3-8B, whose KV caches are small; replicas report their memory
 twice a second. Dispatch by freeness is held against round robin at the trace's own rate, and migration
 against dispatch alone there and at the knee, 1.3 times that rate. The link carries 50 GB/s, and a request
-stands still for its last stage only. At 1.5 times the rate memory is full everywhere, and nobody has room to
-offer; migration is not measured there. Live engines are not part of this receipt.
+stands still for its last stage only. Live engines are not part of this receipt.
 
 Source: Sun et al., Llumnix: Dynamic Scheduling for Large Language Model Serving, OSDI 2024, arXiv:2406.03243.
 """
