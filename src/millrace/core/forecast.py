@@ -167,6 +167,14 @@ class Forecast:
         known = self._lines
         return [known.get(replica.id) or self._new(replica.spec).see(replica) for replica in replicas]
 
+    def ttft_s(self, sent: Sent) -> float:
+        """Predict when the first token of a request comes that is just sent; 0 of an unknown replica."""
+        line = self._lines.get(sent.replica)
+        if line is None:
+            return 0.0
+        tokens, pairs = _work(sent)
+        return max(line.behind_s, line.free_s - sent.now_s) + line.seconds(tokens, pairs)
+
     def note(self, fact: Event | Sent) -> None:
         """Follow a request into its line, out of it, and to its end."""
         if isinstance(fact, Sent):
@@ -194,9 +202,7 @@ class Forecast:
         request = sent.request
         self._end(request.id, sent.now_s)
         if sent.replica in self._lines:
-            tokens = sent.queued_tokens or 1
-            pairs = tokens * (request.prompt_tokens - 0.5 * tokens)
-            self._lines[sent.replica].enter(request.id, tokens, pairs, sent.now_s)
+            self._lines[sent.replica].enter(request.id, *_work(sent), sent.now_s)
             self._flights[request.id] = (request, sent.replica, False)
 
     def _start(self, event: Started) -> None:
@@ -238,3 +244,8 @@ class Forecast:
 
 
 NOBODY: tuple[None, str, bool] = (None, "", False)
+
+
+def _work(sent: Sent) -> Work:
+    tokens = sent.queued_tokens or 1
+    return Work(tokens, tokens * (sent.request.prompt_tokens - 0.5 * tokens))

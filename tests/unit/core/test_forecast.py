@@ -84,6 +84,16 @@ def test_who_comes_waits_for_all_in_front_and_less_as_time_goes_by() -> None:
     assert waits(forecast, 9.0) == pytest.approx(2.4)
 
 
+def test_a_request_that_is_just_sent_waits_for_those_in_front() -> None:
+    forecast = told()
+    sent = Sent(0.5, fakes.request("q1", prompt_tokens=100), "r", queued_tokens=50)
+    alone_s = 1.0 + 50 * 75 * 0.001
+    assert forecast.ttft_s(sent) == pytest.approx(alone_s)
+    send(forecast, "q0", 20)
+    assert forecast.ttft_s(sent) == pytest.approx(0.7 + alone_s)
+    assert forecast.ttft_s(Sent(0.5, sent.request, "elsewhere")) == 0.0
+
+
 def test_a_first_token_says_how_far_the_queue_is() -> None:
     forecast = told()
     for number in range(3):

@@ -6,8 +6,9 @@ context, and the loading of an adapter; what a replica took before corrects it. 
 of the objective, what counts is the work that the request brings, for the running ones too, and the wait: so
 it goes where its prefix is cached, and nobody is crowded. Where it is more, the soonest replica is taken. A
 request that would be late everywhere takes time from those that can be helped: unless the fleet is at ease,
-it joins the longest queue, but none where it would wait for more than `patience_s`. Without an objective the
-soonest replica is taken.
+it joins the longest queue, but none where it would wait for more than `patience_s`, and only while at most a
+share `most_late` of the latest requests is late, since an objective that more of them miss is not to be saved
+that way. Without an objective the soonest replica is taken.
 
 Of more than `candidates` replicas only those are weighed that may be best: half as many with the shortest
 wait, half as many with the most of the prompt, and the longest queue.
@@ -30,6 +31,8 @@ from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, S
 from millrace.core.forecast import Forecast, Line
 from millrace.core.load import waiting_requests
 from millrace.core.request import Request
+
+RECENT = 200  # requests that tell how many are late
 
 
 class Candidate(NamedTuple):
@@ -64,11 +67,13 @@ class Policy:
     others_weight: float = 0.02
     short: float = 0.2
     at_ease: float = 0.7
+    most_late: float = 0.1
     patience_s: float = 600.0
     candidates: int = 16
     assumed_tokens_per_s: float = 1000.0
     seed: int = 0
     _forecast: Forecast = field(init=False, repr=False, compare=False)
+    _late: float = field(init=False, repr=False, compare=False, default=0.0)
 
     def __post_init__(self) -> None:
         for name in ("roomy", "in_time", "short", "at_ease", "patience_s", "assumed_tokens_per_s"):
@@ -86,7 +91,11 @@ class Policy:
         self._forecast = Forecast(self.assumed_tokens_per_s)
 
     def note(self, fact: Event | Sent) -> None:
-        """Follow every request, to foresee when each replica is free."""
+        """Follow every request, to foresee when each replica is free, and how many are late."""
+        if type(fact) is Sent and not fact.moved:
+            slo_s = fact.request.slo.ttft_s or self.slo_ttft_s
+            late = slo_s is not None and self._forecast.ttft_s(fact) > self.in_time * slo_s
+            self._late += (late - self._late) / RECENT
         self._forecast.note(fact)
 
     def route(self, request: Request, fleet: FleetView) -> Decision:
@@ -145,12 +154,14 @@ class Policy:
         if slo_s is not None and soonest_s <= self.roomy * slo_s:
             room_s = self.roomy * slo_s
             return [self._crowding(one, room_s) for one in weighed], "cheapest in time"
-        if slo_s is not None and soonest_s > self.in_time * slo_s and not self._is_at_ease(waits, slo_s):
+        if slo_s is not None and soonest_s > self.in_time * slo_s and self._may_spare(waits, slo_s):
             return [self._sparing(one) for one in weighed], "late anywhere: out of the way"
         return [(0.0, one.ttft_s, one.replica.in_flight) for one in weighed], "soonest"
 
-    def _is_at_ease(self, waits: list[float], slo_s: float) -> bool:
-        return sum([wait_s <= self.short * slo_s for wait_s in waits]) > self.at_ease * len(waits)
+    def _may_spare(self, waits: list[float], slo_s: float) -> bool:
+        """Whether others need to be spared a late request, and few enough are late for that to help."""
+        at_ease = sum([wait_s <= self.short * slo_s for wait_s in waits]) > self.at_ease * len(waits)
+        return not at_ease and self._late <= self.most_late
 
     def _crowding(self, one: Candidate, room_s: float) -> tuple[float, float, int]:
         if one.ttft_s > room_s:

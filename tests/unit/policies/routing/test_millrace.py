@@ -73,6 +73,20 @@ def test_a_request_that_is_late_anywhere_joins_the_longest_queue() -> None:
     assert chosen(asked(1000), *fleet, patience_s=1.0).replica == "c"
 
 
+def test_when_too_many_are_late_none_is_made_later() -> None:
+    policy = Policy(most_late=0.02)
+    spec = ReplicaSpec(models=("m",), limits=LIMITS, prefill_tokens_per_s=100.0)
+    fleet = [one("a", queued_tokens=900), one("b", queued_tokens=5000)]
+    for number, tokens in enumerate([900, *[1000] * 6]):
+        policy.note(Reported(0.0, "a", "ready", spec))
+        decision = policy.route(asked(1000), fakes.fleet(*fleet))
+        assert isinstance(decision, Route)
+        assert decision.why.startswith("soonest" if number > 5 else "late"), number
+        sent = asked(tokens, id=f"q{number}") if number else asked(tokens, id="q", ttft_s=None)
+        policy.note(Sent(0.0, sent, "a", queued_tokens=tokens))
+        policy.note(Sent(0.0, sent, "a", moved=True, queued_tokens=tokens))
+
+
 def test_while_the_fleet_is_at_ease_a_late_request_is_not_made_later() -> None:
     fleet = [one("a"), one("b", queued_tokens=100), one("c", queued_tokens=900), one("d"), one("e")]
     assert chosen(asked(2000), *fleet).replica in ("a", "d", "e")
