@@ -26,6 +26,17 @@ StepLog = Annotated[Path | None, typer.Option(help="Append a JSON line for every
 KvEvents = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Publish KV events here, like tcp://127.0.0.1:5557.")
 ]
+KvPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port where other engines fetch KV caches; 0 takes any free one."),
+]
+KvHost = Annotated[
+    str | None, typer.Option(help="Address of the KV port, as others reach it; --host if left out.")
+]
+ForWhat = Annotated[
+    Literal["both", "prefill", "decode"],
+    typer.Option("--role", help="What it tells a gateway to be for: prompts of other engines, answers, both."),
+]
 KvReplay = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Tell again here what was published.")]
 
 
@@ -51,6 +62,9 @@ def run(
     kv_blocks: Annotated[int, typer.Option(min=1, help="Blocks of KV cache.")] = 2048,
     block_size: Annotated[int, typer.Option(min=1, help="Tokens in a block.")] = 16,
     prefix_caching: Annotated[bool, typer.Option(help="Reuse the cache of equal prompt beginnings.")] = True,
+    kv_port: KvPort = None,
+    kv_host: KvHost = None,
+    role: ForWhat = "both",
     drain: Annotated[float, typer.Option(min=0, help="Seconds that running answers get on SIGTERM.")] = 30.0,
     step_log: StepLog = None,
     kv_events: KvEvents = None,
@@ -86,6 +100,9 @@ def run(
         step_log=step_log,
         kv_events=kv_events,
         kv_replay=kv_replay,
+        kv_host=kv_host,
+        kv_port=kv_port,
+        role=role,
     )
     raise typer.Exit(serve(settings, policy))
 

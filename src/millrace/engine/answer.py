@@ -36,6 +36,7 @@ class Answer:
         self._open = len(generations)
         self._news = asyncio.Event()
         self._error: ApiError | None = None
+        self.parted = False
 
     def push(self, part: Part) -> None:
         """Add to a choice."""
@@ -47,6 +48,11 @@ class Answer:
         """End every choice; whoever reads gets the error, if there is one."""
         self._open, self._error = 0, self._error or error
         self._news.set()
+
+    def part_with(self) -> None:
+        """End an answer whose rest comes from elsewhere."""
+        self.parted = True
+        self.close()
 
     async def parts(self) -> AsyncIterator[list[Part]]:
         """Yield what is new, in lists that belong together, until every choice has ended."""

@@ -14,6 +14,7 @@ from millrace.engine.config import ModelConfig, read_config
 from millrace.engine.defaults import end_tokens, read_defaults
 from millrace.engine.device import checked_device
 from millrace.engine.executor import TorchExecutor
+from millrace.engine.fingerprint import fingerprint
 from millrace.engine.prompts import Prompts
 from millrace.engine.service import Service, context_tokens
 from millrace.engine.settings import EngineSettings
@@ -24,11 +25,12 @@ from millrace.replica.replica import Replica
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A replica, the executor that computes its steps, and the service around them."""
+    """A replica, the executor that computes its steps, and the service around them, for some weights."""
 
     replica: Replica
     executor: TorchExecutor
     service: Service
+    fingerprint: str
 
 
 def load_engine(settings: EngineSettings, batching: BatchingPolicy) -> Engine:
@@ -42,7 +44,8 @@ def load_engine(settings: EngineSettings, batching: BatchingPolicy) -> Engine:
         settings.model, dtype=_dtype(settings), device=device, context_tokens=limits.context_tokens
     )
     executor = TorchExecutor(model, kv_blocks=limits.kv_blocks, block_tokens=limits.block_tokens)
-    return Engine(Replica(limits, batching), executor, _service(settings, limits, config))
+    replica, service = Replica(limits, batching), _service(settings, limits, config)
+    return Engine(replica, executor, service, fingerprint(settings.model))
 
 
 def _dtype(settings: EngineSettings) -> torch.dtype:

@@ -63,6 +63,12 @@ def overloaded() -> ApiError:
     return ApiError(message, status=503, type="service_unavailable", code="engine_overloaded")
 
 
+def not_taken_over(why: str) -> ApiError:
+    """A KV cache that was to come from another engine, and did not."""
+    message = f"The KV cache did not come from the other engine: {why}."
+    return ApiError(message, status=503, type="service_unavailable", code="kv_transfer_failed")
+
+
 def stopping() -> ApiError:
     """The engine has been told to end, and this answer took longer than it may wait."""
     message = "The engine is stopping; ask another one."

@@ -56,6 +56,33 @@ class TorchExecutor:
         ended = frozenset(one.id for one, token, logprob in accepted if one.accept(token, logprob))
         return StepResult(time.perf_counter() - started, ended)
 
+    @property
+    def dtype(self) -> str:
+        """The name of the cache's number format."""
+        return str(self._caches[0].pages.dtype).removeprefix("torch.")
+
+    @property
+    def block_bytes(self) -> int:
+        """What one KV block is on the wire."""
+        return self.kv_shape.block_bytes(self._caches[0].pages.dtype)
+
+    @torch.inference_mode()
+    def read_blocks(self, blocks: Sequence[int]) -> memoryview:
+        """Copy KV blocks out, layer by layer; not while a step runs, unless none of them is written to."""
+        index = self._tensor(list(blocks))
+        pages = torch.stack([cache.read(index) for cache in self._caches]).cpu()
+        return pages.flatten().view(torch.uint8).numpy().data
+
+    @torch.inference_mode()
+    def write_blocks(self, blocks: Sequence[int], data: bytes) -> None:
+        """Overwrite KV blocks with what `read_blocks` returned elsewhere; never while a step runs."""
+        shape, pages = self.kv_shape, self._caches[0].pages
+        index = self._tensor(list(blocks))
+        sizes = (shape.layers, len(blocks), shape.block_pages, shape.block_tokens, shape.head_size)
+        given = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(pages.dtype).view(sizes)
+        for cache, layer in zip(self._caches, given.to(self._device), strict=True):
+            cache.replace(index, layer)
+
     def _inputs(self, chunks: Sequence[Chunk]) -> Inputs:
         ids: list[int] = []
         positions: list[int] = []

@@ -90,6 +90,13 @@ class Generation:
         self.sequence.sampled = len(tokens)
         self.take()
 
+    def follow(self, tokens: Tokens[int]) -> None:
+        """Take more tokens of an answer that goes on elsewhere until it goes on here."""
+        for token in tokens:
+            self.accept(token)
+        self.sequence.sampled = self.generated
+        self.take()
+
     def take(self, *, final: bool = False) -> Delta:
         """Hand over what was gained since the last call; `final` also gives up what was held back."""
         if final and self.stops.hit is None:

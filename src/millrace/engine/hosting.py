@@ -17,21 +17,30 @@ from millrace.engine.errors import stopping
 from millrace.engine.kv_events import publishing
 from millrace.engine.loop import EngineLoop
 from millrace.engine.metrics import Metrics
+from millrace.engine.port import Port, listening
 from millrace.engine.server import Api
 from millrace.engine.settings import EngineSettings
 from millrace.engine.step_log import step_log
+from millrace.engine.transfers import Transfers
 
 # A gateway keeps connections for its next requests; one that closes early meets requests on their way.
 IDLE_S = 120
 CANNOT_START = 2
 # How long clients may take to read that their answer was ended.
 FAREWELL_S = 5
+EVERYWHERE = ("0.0.0.0", "::")
 
 
-async def host(settings: EngineSettings, engine: Engine, listener: socket.socket) -> int:
+async def host(
+    settings: EngineSettings,
+    engine: Engine,
+    listener: socket.socket,
+    kv_listener: socket.socket | None = None,
+) -> int:
     """Serve on the listener until SIGTERM or SIGINT (exit code 0), or until steps keep failing (1).
 
-    Returns 2 if the KV events cannot be published where they shall be.
+    Other engines fetch KV caches at `kv_listener`, if there is one. Returns 2 if the KV events cannot be
+    published where they shall be.
     """
     metrics = Metrics(engine.replica, settings.names[0])
     async with AsyncExitStack() as held:
@@ -44,12 +53,24 @@ async def host(settings: EngineSettings, engine: Engine, listener: socket.socket
         loop = EngineLoop(
             engine.replica, engine.executor, metrics, waiting=settings.waiting, observe=observe, tell=tell
         )
-        api = Api(engine.service, loop, metrics, body_bytes=settings.body_bytes)
+        transfers = Transfers(
+            loop, engine.fingerprint, address=_address(settings, kv_listener), role=settings.role
+        )
+        api = Api(engine.service, loop, metrics, transfers, body_bytes=settings.body_bytes)
         server = _Server(_config(api, settings), loop, settings.drain_s)
         steps = asyncio.create_task(loop.run())
         steps.add_done_callback(server.stop)
-        await server.serve(sockets=[listener])
+        async with listening(Port(transfers.exports, transfers.format), kv_listener):
+            await server.serve(sockets=[listener])
         return await _stopped(steps)
+
+
+def _address(settings: EngineSettings, listener: socket.socket | None) -> tuple[str, int] | None:
+    """Where others reach the KV port. Who listens everywhere is reached by the name of this machine."""
+    if listener is None:
+        return None
+    host = settings.kv_host or settings.host
+    return (socket.gethostname() if host in EVERYWHERE else host), listener.getsockname()[1]
 
 
 def _config(api: Api, settings: EngineSettings) -> uvicorn.Config:

@@ -34,6 +34,10 @@ class KvShape(Struct, frozen=True, kw_only=True):
         pages = self.layers * self.blocks * self.block_pages
         return pages * self.block_tokens * self.head_size * dtype.itemsize
 
+    def block_bytes(self, dtype: torch.dtype) -> int:
+        """Memory one block takes over all layers."""
+        return self.layers * self.block_pages * self.block_tokens * self.head_size * dtype.itemsize
+
     def pages_of(self, tables: Integers) -> Integers:
         """Pages of tables of block ids (sequences, blocks): (sequences, block_pages, blocks)."""
         return tables[:, None, :] * self.block_pages + np.arange(self.block_pages)[:, None]
@@ -53,7 +57,19 @@ class LayerCache:
         pages = (shape.blocks * shape.block_pages, shape.block_tokens, shape.head_size)
         self.pages = torch.zeros(pages, dtype=dtype, device=device)
         self._rows = self.pages.view(-1, shape.head_size)
+        self._block_pages = shape.block_pages
 
     def write(self, rows: Tensor, keys_and_values: Tensor) -> None:
         """Store (tokens, block_pages, head_size) at `rows`."""
         self._rows.index_copy_(0, rows, keys_and_values.flatten(0, 1))
+
+    def read(self, blocks: Tensor) -> Tensor:
+        """Copy whole blocks: (blocks, block_pages, block_tokens, head_size)."""
+        return self._blocks()[blocks]
+
+    def replace(self, blocks: Tensor, pages: Tensor) -> None:
+        """Overwrite whole blocks, with pages as `read` returns them."""
+        self._blocks().index_copy_(0, blocks, pages)
+
+    def _blocks(self) -> Tensor:
+        return self.pages.view(-1, self._block_pages, *self.pages.shape[1:])

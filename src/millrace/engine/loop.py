@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from millrace.engine.answer import Answer, Part
+from millrace.engine.between import Between
 from millrace.engine.errors import ApiError, broken, failed, overloaded
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation
+from millrace.engine.guests import Guests
 from millrace.engine.kv_events import Teller
 from millrace.engine.metrics import Metrics
 from millrace.engine.step_log import StepObserver
@@ -54,13 +56,17 @@ class EngineLoop:
         tell: Teller = _nobody_listens,
     ) -> None:
         self.replica = replica
+        self.executor = executor
         self._closed: Callable[[], ApiError] | None = None
-        self._executor, self._metrics = executor, metrics
+        self._metrics = metrics
         self._waiting, self._observe, self._tell = waiting, observe, tell
         self._failures = 0
         self._active: dict[str, _Active] = {}
         self._retired: list[str] = []
         self._news = asyncio.Event()
+        self.between = Between(self._news.set)
+        self.guests = Guests(replica, self._news.set)
+        self.on_kept: Callable[[Generation], None] | None = None
 
     def submit(self, answer: Answer) -> None:
         """Let an answer's sequences wait for their turn. ApiError if too many wait, or if it has failed."""
@@ -68,18 +74,53 @@ class EngineLoop:
             raise self._closed()
         if len(self.replica.waiting) + len(answer.generations) > self._waiting:
             raise overloaded()
-        now = time.monotonic()
-        for index, generation in enumerate(answer.generations):
+        for generation in answer.generations:
             self.replica.add(generation.sequence)
-            self._executor.add(generation)
-            self._active[generation.id] = _Active(generation, answer, index, now, now)
+        self._activate(answer)
         self._news.set()
+
+    def welcome(self, answer: Answer, *, begun: bool) -> None:
+        """Take an answer whose KV cache will come: ask for blocks next, then `land` it, or `abort`.
+
+        `begun` is one whose client has its beginning. ApiError if too many are at work, or if it has failed.
+        """
+        if self._closed:
+            raise self._closed()
+        if len(self._active) >= self._waiting + self.replica.limits.sequences:
+            raise overloaded()
+        self._activate(answer, begun=begun)
+
+    def land(self, answer: Answer) -> None:
+        """Let an answer of one sequence go on, as its KV cache is here."""
+        (generation,) = answer.generations
+        if generation.id in self._active:
+            self.replica.land(generation.id)
+            self._news.set()
+
+    def give_away(self, answer: Answer) -> None:
+        """Forget an answer that goes on elsewhere; who reads it comes to its end."""
+        for generation in answer.generations:
+            if self._active.pop(generation.id, None):
+                self.replica.abort(generation.id)
+                self._retired.append(generation.id)
+        answer.part_with()
+        self._news.set()
+
+    def drop_kept(self, id: str) -> None:
+        """Free the KV blocks of a sequence that is complete and has kept them."""
+        self.replica.abort(id)
+        self._news.set()
+
+    def has(self, answer: Answer) -> bool:
+        """Whether every sequence of an answer is still at work."""
+        return all(generation.id in self._active for generation in answer.generations)
 
     def abort(self, answer: Answer) -> None:
         """Forget what is unfinished of an answer; its slots and KV blocks are free from the next step on."""
         now = time.monotonic()
         for generation in answer.generations:
             if one := self._active.pop(generation.id, None):
+                self.guests.forget(generation.id)
                 self.replica.abort(generation.id)
                 self._retired.append(generation.id)
                 self._metrics.finished("abort", now - one.arrived_s)
@@ -97,6 +138,7 @@ class EngineLoop:
         for one in list(self._active.values()):
             one.answer.close(error())
             self.abort(one.answer)
+        self.between.close(error())
 
     async def run(self) -> None:
         """Step for ever. A step that fails ends the answers it was for; a failure that lasts ends all."""
@@ -110,13 +152,18 @@ class EngineLoop:
         loop = asyncio.get_running_loop()
         while True:
             self._retire()
+            if self.between:
+                await self.between.run(pool)
+                self._retire()
             step = self.replica.plan()
+            self.guests.answer()
             if step is None:
-                self._news.clear()
-                await self._news.wait()
+                if not self.between:
+                    self._news.clear()
+                    await self._news.wait()
                 continue
             try:
-                result = await loop.run_in_executor(pool, self._executor.run, step)
+                result = await loop.run_in_executor(pool, self.executor.run, step)
             except Exception as error:
                 self._fail(step, error)
                 continue
@@ -143,10 +190,16 @@ class EngineLoop:
                 self.abort(one.answer)
         self.replica.commit(step, StepResult(0.0))
 
+    def _activate(self, answer: Answer, *, begun: bool = False) -> None:
+        now = time.monotonic()
+        for index, generation in enumerate(answer.generations):
+            self.executor.add(generation)
+            self._active[generation.id] = _Active(generation, answer, index, now, now, begun)
+
     def _retire(self) -> None:
         """Forget tokens only between steps: the executor may be reading them."""
         for retired in self._retired:
-            self._executor.remove(retired)
+            self.executor.remove(retired)
         self._retired.clear()
 
     def _deliver(self, progress: Stepped) -> None:
@@ -157,8 +210,11 @@ class EngineLoop:
             self._measure(one, now)
             one.answer.push(Part(one.index, one.generation.take(final=finish is not None), finish))
         for done, why in ended.items():
-            self._metrics.finished(why, now - self._active.pop(done).arrived_s)
+            one = self._active.pop(done)
+            self._metrics.finished(why, now - one.arrived_s)
             self._retired.append(done)
+            if one.generation.sequence.keeps and self.on_kept is not None:
+                self.on_kept(one.generation)
 
     def _measure(self, one: _Active, now: float) -> None:
         if not one.begun:

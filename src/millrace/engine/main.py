@@ -27,7 +27,11 @@ def serve(settings: EngineSettings, batching: BatchingPolicy) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with ExitStack() as held:
         try:
-            listener = held.enter_context(_bind(settings))
+            listener = held.enter_context(_bind(settings.host, settings.port, "port"))
+            kv_listener = None
+            if settings.kv_port is not None:
+                kv_host = settings.kv_host or settings.host
+                kv_listener = held.enter_context(_bind(kv_host, settings.kv_port, "kv-port"))
             # torch takes seconds to import; who cannot have the port should know at once.
             from millrace.engine.engine import load_engine
             from millrace.engine.hosting import host
@@ -37,21 +41,22 @@ def serve(settings: EngineSettings, batching: BatchingPolicy) -> int:
             print(f"millrace engine: {error}", file=sys.stderr)
             return 2
         runner = held.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        return runner.run(host(settings, engine, listener))
+        return runner.run(host(settings, engine, listener, kv_listener))
 
 
 def _stop_loading(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _bind(settings: EngineSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
-        address = f"{settings.host}:{settings.port}"
-        raise ValueError(f"cannot listen on {address}: {error.strerror}; choose another --port") from error
+        raise ValueError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --{option}"
+        ) from error
     return listener

@@ -34,6 +34,29 @@ class Resume(Struct, kw_only=True):
     token_ids: list[int]
 
 
+class KvTransferParams(Struct, kw_only=True):
+    """Where a KV cache goes or comes from, in the fields of vLLM's NIXL connector; those unknown are ignored.
+
+    With `do_remote_decode` another engine will answer, and this one keeps the prompt's blocks for it. With
+    `do_remote_prefill` they are to be fetched from there. `do_remote_move` is Millrace's own: the answer to
+    the request of that id is under way there, and is to go on here.
+    """
+
+    do_remote_decode: bool = False
+    do_remote_prefill: bool = False
+    do_remote_move: bool = False
+    remote_engine_id: str | None = None
+    remote_request_id: str | None = None
+    remote_block_ids: Any = None
+    remote_host: str | None = None
+    remote_port: int | None = None
+
+    @property
+    def fetches(self) -> bool:
+        """Whether a KV cache is to come from elsewhere."""
+        return self.do_remote_prefill or self.do_remote_move
+
+
 class ConstraintFields(Struct, kw_only=True):
     """What changes an answer in ways that this engine cannot: listed so that it is refused, not ignored."""
 
@@ -78,6 +101,18 @@ class SamplingFields(ConstraintFields, kw_only=True):
     response_format: ResponseFormat | None = None
     return_token_ids: bool | None = None
     resume: Resume | None = None
+    kv_transfer_params: KvTransferParams | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the prompt's KV cache is for another engine."""
+        return self.kv_transfer_params is not None and self.kv_transfer_params.do_remote_decode
+
+    @property
+    def fetches(self) -> KvTransferParams | None:
+        """Where the KV cache is to come from, if it is."""
+        params = self.kv_transfer_params
+        return params if params is not None and params.fetches else None
 
     @property
     def choices(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -23,10 +23,15 @@ STREAM_HEADERS = [
 
 
 class Reply:
-    """An ASGI response that waits for an answer and aborts it when the client disconnects."""
+    """An ASGI response that waits for an answer and aborts it when the client disconnects.
+
+    `more` is added to a whole body; `over` is called when the answer has ended.
+    """
 
     def __init__(self, loop: EngineLoop, answer: Answer, format: Format, *, choices: int) -> None:
         self._loop, self._answer, self._format, self._choices = loop, answer, format, choices
+        self.more: Callable[[], dict[str, Any]] = dict
+        self.over: Callable[[], None] = _nothing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = asyncio.create_task(self._abort_on_disconnect(receive))
@@ -35,6 +40,7 @@ class Reply:
         finally:
             watch.cancel()
             self._loop.abort(self._answer)
+            self.over()
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         whole: dict[int, Part] = {}
@@ -42,11 +48,10 @@ class Reply:
             for part in parts:
                 whole[part.index] = part.merged(whole.get(part.index))
         body = self._format.whole([whole[index] for index in sorted(whole)])
-        await json_response(body | {"usage": self._usage()})(scope, receive, send)
+        await json_response(body | {"usage": self._usage()} | self.more())(scope, receive, send)
 
     async def _abort_on_disconnect(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await _disconnected(receive)
         self._loop.abort(self._answer)
 
     def _usage(self) -> dict[str, Any]:
@@ -75,6 +80,8 @@ class StreamedReply(Reply):
                     self._event(event) for part in parts for event in self._format.chunk(part)
                 ):
                     yield chunk
+            if self._answer.parted:
+                return  # whoever has the rest says how it ends
             if self._include_usage:
                 yield _event(self._format.usage_chunk(self._usage()))
             yield b"data: [DONE]\n\n"
@@ -85,9 +92,37 @@ class StreamedReply(Reply):
         return _event(event | {"usage": None} if self._include_usage else event)
 
 
+class Arriving:
+    """An ASGI response that `comes` from another engine, if its client waits so long."""
+
+    def __init__(self, comes: Callable[[], Coroutine[Any, Any, Reply]]) -> None:
+        self._comes = comes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        coming, gone = asyncio.create_task(self._comes()), asyncio.create_task(_disconnected(receive))
+        try:
+            await asyncio.wait((coming, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (coming, gone):
+                task.cancel()
+        if gone.done() and not coming.done():
+            await asyncio.gather(coming, return_exceptions=True)
+        else:
+            await (await coming)(scope, receive, send)
+
+
 def json_response(body: Any, status: int = 200) -> Response:
     """A response with a JSON body."""
     return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _event(event: dict[str, Any]) -> bytes:

@@ -18,24 +18,36 @@ from starlette.routing import Route
 from millrace import __version__
 from millrace.engine.answer import Answer
 from millrace.engine.errors import ApiError, unknown_model
+from millrace.engine.exports import Offer
 from millrace.engine.loop import EngineLoop
 from millrace.engine.metrics import Metrics
 from millrace.engine.prompts import Prompt, separate
-from millrace.engine.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, parse
-from millrace.engine.replies import Reply, StreamedReply, json_response
+from millrace.engine.protocol import (
+    ChatBody,
+    CompletionBody,
+    DetokenizeBody,
+    KvTransferParams,
+    TokenizeBody,
+    parse,
+)
+from millrace.engine.replies import Arriving, Reply, StreamedReply, json_response
 from millrace.engine.request_id import RequestIds
 from millrace.engine.responses import ChatFormat, CompletionFormat, Envelope, Format, Told
 from millrace.engine.service import Service
+from millrace.engine.transfers import Transfers
 from millrace.engine.wishes import check
 
 Body = TypeVar("Body", bound=Struct)
+Asked = CompletionBody | ChatBody
 
 
 class Api:
     """The endpoints of one engine."""
 
-    def __init__(self, service: Service, loop: EngineLoop, metrics: Metrics, *, body_bytes: int) -> None:
-        self._service, self._loop, self._metrics = service, loop, metrics
+    def __init__(
+        self, service: Service, loop: EngineLoop, metrics: Metrics, transfers: Transfers, *, body_bytes: int
+    ) -> None:
+        self._service, self._loop, self._metrics, self._transfers = service, loop, metrics, transfers
         self._body_bytes = body_bytes
         self._created = int(time.time())
 
@@ -55,28 +67,27 @@ class Api:
         handlers = {ApiError: _refused, HTTPException: _unrouted, Exception: _crashed}
         return RequestIds(Starlette(routes=routes, exception_handlers=handlers))
 
-    async def completions(self, request: Request) -> Reply:
+    async def completions(self, request: Request) -> Reply | Arriving:
         """`POST /v1/completions`"""
         body = await self._body(request, CompletionBody)
         check(body)
+        if (params := body.fetches) and params.do_remote_move:
+            return self._moving(request, body, params)
         envelope = self._envelope("cmpl", body.model)
         self._service.check_size(len(separate(body.prompt)), body.choices)
         given = body.resume.prompt_token_ids if body.resume else body.prompt
         prompts = await self._service.prompts.of_completion(given, special=body.add_special_tokens)
         echo = [self._text(prompt) for prompt in prompts for _ in range(body.choices)] if body.echo else []
-        shape = CompletionFormat(
-            envelope,
-            self._service.tokenizer,
-            logprobs=body.logprobs is not None,
-            echo=[] if body.resume else echo,
-            told=_told(body, prompts),
-        )
-        return self._reply(await self._service.complete(body, prompts, envelope.id), shape, body)
+        shape = self._format(body, envelope, _told(body, prompts), echo=[] if body.resume else echo)
+        answer = await self._service.complete(body, prompts, envelope.id)
+        return self._begin(request, body, answer, envelope, shape)
 
-    async def chat_completions(self, request: Request) -> Reply:
+    async def chat_completions(self, request: Request) -> Reply | Arriving:
         """`POST /v1/chat/completions`"""
         body = await self._body(request, ChatBody)
         check(body)
+        if (params := body.fetches) and params.do_remote_move:
+            return self._moving(request, body, params)
         envelope = self._envelope("chatcmpl", body.model)
         self._service.check_size(1, body.choices)
         if body.resume:
@@ -85,9 +96,9 @@ class Api:
             prompt = await self._service.prompts.of_chat(
                 body.messages, _template_values(body), special=body.add_special_tokens
             )
-        told = _told(body, [prompt])
-        shape = ChatFormat(envelope, self._service.tokenizer, logprobs=bool(body.logprobs), told=told)
-        return self._reply(await self._service.chat(body, prompt, envelope.id), shape, body)
+        shape = self._format(body, envelope, _told(body, [prompt]))
+        answer = await self._service.chat(body, prompt, envelope.id)
+        return self._begin(request, body, answer, envelope, shape)
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`"""
@@ -140,12 +151,59 @@ class Api:
     def _envelope(self, kind: str, model: str | None) -> Envelope:
         return Envelope(f"{kind}-{uuid4().hex}", int(time.time()), self._service.check_model(model))
 
-    def _reply(self, answer: Answer, format: Format, body: CompletionBody | ChatBody) -> Reply:
-        self._loop.submit(answer)
+    def _format(self, body: Asked, envelope: Envelope, told: Told, *, echo: Sequence[str] = ()) -> Format:
+        tokenizer = self._service.tokenizer
+        if isinstance(body, ChatBody):
+            return ChatFormat(envelope, tokenizer, logprobs=bool(body.logprobs), told=told)
+        logprobs = body.logprobs is not None
+        return CompletionFormat(envelope, tokenizer, logprobs=logprobs, echo=echo, told=told)
+
+    def _begin(
+        self, request: Request, body: Asked, answer: Answer, envelope: Envelope, format: Format
+    ) -> Reply | Arriving:
+        """Compute an answer, or its prompt for another engine, or all but its prompt."""
+        if body.keeps:
+            self._transfers.check_open()
+        reply = self._reply(request, body, answer, envelope, format)
+        if body.keeps:
+            reply.more = lambda: self._transfers.handed(answer.generations[0])
+        if (params := body.fetches) is None:
+            self._loop.submit(answer)
+            return reply
+
+        async def comes() -> Reply:
+            await self._transfers.puller.prompt(params, answer)
+            return reply
+
+        return Arriving(comes)
+
+    def _moving(self, request: Request, body: Asked, params: KvTransferParams) -> Arriving:
+        """Go on with an answer that is under way at another engine."""
+        self._service.check_model(body.model)
+
+        async def comes() -> Reply:
+            answer, attached = await self._transfers.puller.running(params, self._service.take_over)
+            along = attached.answering
+            assert along is not None
+            envelope = Envelope(along.id, along.created, along.model)
+            told = Told(prompts=[attached.prompt], ids=body.return_token_ids is True, resumed=attached.tokens)
+            return self._reply(request, body, answer, envelope, self._format(body, envelope, told))
+
+        return Arriving(comes)
+
+    def _reply(
+        self, request: Request, body: Asked, answer: Answer, envelope: Envelope, format: Format
+    ) -> Reply:
         if not body.stream:
             return Reply(self._loop, answer, format, choices=body.choices)
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        return StreamedReply(self._loop, answer, format, choices=body.choices, include_usage=usage)
+        reply = StreamedReply(self._loop, answer, format, choices=body.choices, include_usage=usage)
+        request_id = request.headers.get("x-request-id")
+        if request_id and self._transfers.open and len(answer.generations) == 1:
+            offer = Offer(answer, envelope, body.skip_special_tokens)
+            self._transfers.exports.offer(request_id, offer)
+            reply.over = lambda: self._transfers.exports.withdraw(request_id, offer)
+        return reply
 
     async def _body(self, request: Request, kind: type[Body]) -> Body:
         raw = bytearray()
@@ -160,10 +218,11 @@ class Api:
 
     def _card(self, name: str) -> dict[str, object]:
         fixed = {"object": "model", "created": self._created, "owned_by": "millrace"}
-        return {"id": name, **fixed, "resume": True, "max_model_len": self._service.context_tokens}
+        length = self._service.context_tokens
+        return {"id": name, **fixed, "resume": True, "max_model_len": length, **self._transfers.card()}
 
 
-def _told(body: CompletionBody | ChatBody, prompts: Sequence[Prompt]) -> Told:
+def _told(body: Asked, prompts: Sequence[Prompt]) -> Told:
     return Told(
         prompts=[prompt.tokens for prompt in prompts for _ in range(body.choices)],
         ids=body.return_token_ids is True,

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +20,7 @@ from millrace.engine.prompts import Prompt, Prompts
 from millrace.engine.protocol import ChatBody, CompletionBody
 from millrace.engine.sampling import Sampling
 from millrace.engine.tokenizer import TextTokenizer
+from millrace.engine.wire import Attached
 
 COMPLETION_TOKENS = 16
 _TAKEN_OVER = (
@@ -113,7 +115,26 @@ class Service(Struct, frozen=True, kw_only=True):
                 )
         if body.resume:
             self._resume(generations[0], body.resume.token_ids)
+        for one in generations if body.keeps else ():
+            one.sequence.keeps = True
         return Answer(generations)
+
+    def take_over(self, attached: Attached) -> Answer:
+        """The answer that another engine has begun, as it is there. ValueError if it is none that goes on."""
+        answering = attached.answering
+        assert answering is not None
+        begun = generation(
+            f"{answering.id}-{uuid4().hex[:8]}",
+            attached.prompt,
+            answering.max_tokens,
+            detokenizer=self.tokenizer.detokenizer(skip_special=answering.skip_special),
+            block_tokens=self.limits.block_tokens,
+            sampling=answering.sampling,
+            ending=answering.ending,
+        )
+        begun.resume(attached.tokens)
+        begun.sequence.cached_tokens = answering.cached_tokens
+        return Answer([begun])
 
     def _resume(self, begun: Generation, tokens: list[int]) -> None:
         if wrong := [token for token in tokens if not 0 <= token < self.vocab]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from millrace.core.replica import Limits
+from millrace.core.replica import Limits, Role
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -21,6 +21,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     are refused. On SIGTERM, running answers have `drain_s` to finish. `step_log` receives a line per step.
     What enters and leaves the prefix cache is published on the ZeroMQ address `kv_events`, and told again on
     `kv_replay`.
+    Other engines fetch KV caches at `kv_port` (0 takes a free one; None: they cannot) of `kv_host`, or of
+    `host` if that is None. `role` is what it tells a gateway that it is for.
     """
 
     model: Path
@@ -38,6 +40,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     step_log: Path | None = None
     kv_events: str | None = None
     kv_replay: str | None = None
+    kv_host: str | None = None
+    kv_port: int | None = None
+    role: Role = "both"
 
     def __post_init__(self) -> None:
         if self.limits.adapters is not None:

@@ -88,9 +88,18 @@ def _refused(body: CompletionBody | ChatBody) -> dict[str, str]:
         wishes["best_of"] = "only best_of equal to n is served"
     if body.resume and body.choices > 1:
         wishes["resume"] = "only a single answer can go on; leave n out"
+    if (body.keeps or body.fetches) and body.choices > 1:
+        wishes["kv_transfer_params"] = "only the cache of a single answer can move; leave n out"
+    if body.keeps and (body.stream or _length(body) != 1):
+        wishes["kv_transfer_params"] = "a prompt for another engine takes max_tokens 1, and no stream"
     if body.response_format and body.response_format.type != "text":
         wishes["response_format"] = "only {'type': 'text'} is served"
     return wishes | (_refused_chat(body) if isinstance(body, ChatBody) else _refused_completion(body))
+
+
+def _length(body: CompletionBody | ChatBody) -> int | None:
+    asked = body.max_completion_tokens if isinstance(body, ChatBody) else None
+    return asked or body.max_tokens
 
 
 def _asked(value: Any) -> bool:

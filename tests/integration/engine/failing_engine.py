@@ -9,11 +9,12 @@ import asyncio
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from millrace.core.replica import Limits
 from millrace.engine.attention import AttentionStep, SdpaAttention, Span
-from millrace.engine.engine import Engine, load_engine
+from millrace.engine.engine import load_engine
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.hosting import host
 from millrace.engine.settings import EngineSettings
@@ -45,7 +46,7 @@ def main(folder: str) -> int:
     attention = Failing(loaded.executor.kv_shape, dtype=model.embedding.dtype, device="cpu")
     failing = TorchExecutor(model, kv_blocks=64, block_tokens=4, attention=attention)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        return asyncio.run(host(settings, Engine(loaded.replica, failing, loaded.service), listener))
+        return asyncio.run(host(settings, replace(loaded, executor=failing), listener))
 
 
 if __name__ == "__main__":
