@@ -35,7 +35,9 @@ KvHost = Annotated[
 ]
 ForWhat = Annotated[
     Literal["both", "prefill", "decode"],
-    typer.Option("--role", help="What it tells a gateway to be for: prompts of other engines, answers, both."),
+    typer.Option(
+        "--role", help="What it tells a gateway to be for: prompts of other engines, answers, both."
+    ),
 ]
 KvReplay = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Tell again here what was published.")]
 

@@ -45,6 +45,7 @@ def run(
     max_body: options.MaxBody = 32 << 20,
     routing: options.Routing = "millrace",
     queueing: options.Queueing = "fcfs",
+    migration: options.Migration = None,
     event_log: options.EventLog = None,
     alias: options.Alias = None,
     fallback: options.Fallback = None,
@@ -68,7 +69,8 @@ def run(
     with in_options():
         patient, settings = _control(context.params), _gateway(context.params)
         knowing.require_speakers(settings, patient)
-    controller = Controller(load("routing", routing), load("queueing", queueing), patient)
+    mover = None if migration is None else load("migration", migration)
+    controller = Controller(load("routing", routing), load("queueing", queueing), patient, migration=mover)
     _serve(settings, controller, demo)
     again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
     gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)

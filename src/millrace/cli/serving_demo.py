@@ -29,7 +29,7 @@ def serve_demo(engines: int, gateway: Front, *, drain_s: float) -> int:
 
 async def _serve(engines: int, gateway: Front, drain_s: float) -> int:
     say(f"starting {engines} engines with the demo model …")
-    commands = [engine_command("demo") for _ in range(engines)]
+    commands = [engine_command("demo", options=("--kv-port", "0")) for _ in range(engines)]
     async with Fleet(engines=commands, gateway=gateway, run_dir=RUN_DIR, grace_s=drain_s + 5) as fleet:
         say(f"ready {fleet.gateway.url}; logs are in {RUN_DIR}/. Try:\n")
         say(_CURL.format(url=fleet.gateway.url))

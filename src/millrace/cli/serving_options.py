@@ -99,6 +99,14 @@ Routing = Annotated[
 Queueing = Annotated[
     str, typer.Option(metavar="POLICY", help="Which request is next.", rich_help_panel=POLICIES)
 ]
+Migration = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        help="Which requests move to another engine (see docs/wire.md); none if left out.",
+        rich_help_panel=POLICIES,
+    ),
+]
 EventLog = Annotated[
     Path | None,
     typer.Option(

@@ -219,7 +219,7 @@ class Api:
     def _card(self, name: str) -> dict[str, object]:
         fixed = {"object": "model", "created": self._created, "owned_by": "millrace"}
         length = self._service.context_tokens
-        return {"id": name, **fixed, "resume": True, "max_model_len": length, **self._transfers.card()}
+        return {"id": name, **fixed, "resume": True, **self._transfers.card(), "max_model_len": length}
 
 
 def _told(body: Asked, prompts: Sequence[Prompt]) -> Told:

@@ -134,6 +134,9 @@ class EventStream:
     def end(self, *, by_close: bool) -> None:
         """Finish. A stream ended by a closed connection is only whole if its end mark was seen."""
         complete = self._sieve.complete(self._exchange.kind)
+        if not complete and not by_close and (moving := self._exchange.moving):
+            moving.left(self)
+            return
         if not complete and self._breaks_off(by_close=by_close):
             self._exchange.on_broken("reset", "the engine closed the connection before its stream's end")
             return

@@ -18,6 +18,8 @@ from millrace.core.event import (
     Cancelled,
     Dispatch,
     Event,
+    Move,
+    Moved,
     Refuse,
     Reported,
     Ticked,
@@ -29,12 +31,14 @@ from millrace.gateway.client import ClientConnection
 from millrace.gateway.errors import Fault
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.failover import ResumableExchange
-from millrace.gateway.fleet import Fleet
+from millrace.gateway.fleet import Fleet, way_between
 from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of
 from millrace.gateway.journal import Journal
 from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
+from millrace.gateway.moving import move
 from millrace.gateway.names import Names
+from millrace.gateway.prefilling import prefill
 from millrace.gateway.request import Incoming
 from millrace.gateway.resuming import resumable
 from millrace.gateway.routes import COUNT_TOKENS, INFERENCE, path_of
@@ -234,11 +238,25 @@ class Gateway:
         if isinstance(action, Dispatch):
             if action.model is not UNSET:
                 exchange.turn(action.model)
-            exchange.dispatch(self.fleet.members[action.replica].engine)
+            engine = self.fleet.members[action.replica].engine
+            if action.prefill_on is UNSET:
+                exchange.dispatch(engine)
+            else:
+                prefill(self, exchange, self.fleet.members[action.prefill_on].engine, engine)
+        elif isinstance(action, Move):
+            self._move(action, exchange)
         elif isinstance(action, Cancel):
             exchange.cancel(action.replica)
         else:
             exchange.refuse(action)
+
+    def _move(self, action: Move, exchange: Exchange) -> None:
+        source, target = self.fleet.members[action.source], self.fleet.members[action.replica]
+        if not action.running:
+            exchange.shift(target.engine)
+        elif not move(self, exchange, target.engine, way_between(source, target)):
+            self.metrics.moves["unable"] += 1
+            self.tell(Moved(self.now_s(), action.request_id, action.source))
 
     def _set_alarm(self, due_s: float | None) -> None:
         if self._alarm is not None:

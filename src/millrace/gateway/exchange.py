@@ -9,11 +9,14 @@ from millrace.core.event import Cancelled, Failed, Finished, Refuse, Started
 from millrace.core.prompt import Asked, Kind
 from millrace.gateway import errors
 from millrace.gateway.answers import HELD_LIMIT_BYTES, EventStream, HeldAnswer, PassedAnswer
+from millrace.gateway.counted import Counted
 from millrace.gateway.errors import Fault
 from millrace.gateway.framing import Head
 from millrace.gateway.metrics import Series, outcome_of
+from millrace.gateway.moving import Arrival
+from millrace.gateway.receiver import Answer, Receiver
 from millrace.gateway.renaming import Renaming
-from millrace.gateway.upstream import Answer, Engine, EngineConnection
+from millrace.gateway.upstream import Engine, EngineConnection
 from millrace.gateway.usage import NO_USAGE, USAGE_EVENTS, Usage, usage_of
 from millrace.gateway.wire import Wire
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from millrace.gateway.client import ClientConnection
 
 
-class Exchange:
+class Exchange(Counted):
     """A request in flight, between a client's connection and at most one engine's.
 
     `name` is the model as the client called it, `model` the one that is to answer. `fresh` in the turn in
@@ -31,15 +34,10 @@ class Exchange:
 
     __slots__ = (
         "_answer",
-        "_arrived_s",
         "_failed_by",
         "_fields",
-        "_gateway",
         "_kept",
-        "_series",
-        "_started_s",
         "_strip_usage",
-        "_wire",
         "client",
         "connection",
         "ended",
@@ -47,46 +45,57 @@ class Exchange:
         "fresh",
         "heard_s",
         "kind",
-        "model",
+        "moving",
         "name",
-        "request",
+        "wire",
         "wire_id",
     )
 
     def __init__(
         self, gateway: Gateway, client: ClientConnection, kind: Kind, asked: Asked, wire: Wire
     ) -> None:
-        self._gateway = gateway
-        self.client = client
-        self.kind = kind
-        self.request = asked.request
-        self.name, self.model = asked.name, asked.request.model
+        super().__init__(gateway, asked.request)
+        self.client, self.kind, self.name = client, kind, asked.name
         self.wire_id = asked.request.id.encode()
         uncounted = asked.stream and not asked.usage_wanted and kind in USAGE_EVENTS
         counting = wire.counting(stream_options=asked.stream_options) if uncounted else None
-        self._wire, self._strip_usage = counting or wire, counting is not None
-        self._arrived_s = monotonic()
-        self._started_s: float | None = None
+        self.wire, self._strip_usage = counting or wire, counting is not None
         self.fresh = True
         self._failed_by = ""
         self.heard_s = self._arrived_s
         self.ended = False
         self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
         self._kept: tuple[Head, bytes] | None = None
-        self._series: Series | None = None
         self._fields = b""
         self.engine: Engine | None = None
         self.connection: EngineConnection | None = None
+        self.moving: Arrival | None = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether the client has the beginning of an answer."""
+        return self._answer is not None and self._answer.committed
 
     # What the controller wants.
 
-    def dispatch(self, engine: Engine) -> None:
-        """Send the request to this engine."""
+    def dispatch(self, engine: Engine, field: bytes = b"") -> None:
+        """Send the request to this engine, with one more `field`, if it needs to know more."""
+        self.send(engine, self, self._outgoing(engine, field))
+
+    def shift(self, engine: Engine) -> None:
+        """Send the request to this engine, and not to the one that has not begun to answer it."""
+        self._drop_connection()
+        if not self.committed:
+            self._answer = None
+        self.dispatch(engine)
+
+    def send(self, engine: Engine, receiver: Receiver, data: bytes) -> None:
+        """Send something to this engine that the receiver waits for, as an attempt at this request."""
         self._kept = None
         self.engine = engine
         self._fields = engine.answer_fields(self.model)
         self._series = self._gateway.metrics.series(self.model, engine.id)
-        self.connection = engine.send(self, self._outgoing(engine))
+        self.connection = engine.send(receiver, data)
         self.heard_s = monotonic()
         if self._failed_by:
             self._gateway.metrics.retries[self._failed_by] += 1
@@ -96,7 +105,7 @@ class Exchange:
     def turn(self, model: str) -> None:
         """From now on the request is for this fallback."""
         if model != self.model:
-            self.model, self._wire = model, self._wire.asking(model)
+            self.model, self.wire = model, self.wire.asking(model)
             self._gateway.metrics.fallbacks[model] += 1
 
     def renaming(self) -> Renaming | None:
@@ -112,7 +121,7 @@ class Exchange:
 
     def refuse(self, action: Refuse) -> None:
         """Answer with an error: the one an engine gave if there is one, else the controller's."""
-        if self._answer is not None and self._answer.committed:
+        if self.committed:
             self.cut(action.why, "refused")
         elif self._kept is not None:
             head, body = self._kept
@@ -159,10 +168,10 @@ class Exchange:
 
     def on_broken(self, reason: str, why: str, *, down: bool = False) -> None:
         """Leave it to the controller where to try again; a client that saw the beginning is told at once."""
-        self.connection = None
+        self._drop_connection()
         if down and self.engine is not None:
             self._gateway.lost(self.engine)
-        if self._answer is not None and self._answer.committed:
+        if self.committed:
             self._break_off(reason, why, down=down)
             return
         self._answer = None
@@ -175,8 +184,7 @@ class Exchange:
 
     def first_token(self, now_s: float) -> None:
         """A stream's first token came."""
-        self._started_s = now_s
-        self._counted().ttft.observe(now_s - self._arrived_s)
+        self._count_first(now_s)
         self.begun(now_s)
 
     def opening(self, head: Head, fields: bytes) -> bytes:
@@ -184,10 +192,6 @@ class Exchange:
         close = b"connection: close\r\n" if self.client.closing else b""
         ours = b"x-request-id: %b\r\n%b%b%b" % (self.wire_id, self._fields, fields, close)
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (head.status, head.reason, head.fields, ours)
-
-    def gap(self, seconds: float) -> None:
-        """A stream's next tokens came this long after the last."""
-        self._counted().itl.observe(seconds)
 
     def held(self, head: Head, body: bytes) -> None:
         """A whole answer came: pass it on, or keep it while the controller looks for a better one."""
@@ -202,9 +206,7 @@ class Exchange:
         """The answer was passed on to its end."""
         if not complete:
             self._gateway.metrics.unfinished_streams += 1
-        tokens = usage.output_tokens or events
-        if self._started_s is not None and tokens > 1:
-            self._counted().tpot.observe((monotonic() - self._started_s) / (tokens - 1))
+        self._count_pace(usage.output_tokens or events)
         self._finish(status, usage)
         self.client.done()
 
@@ -232,8 +234,7 @@ class Exchange:
         connection, settings = self.connection, self._gateway.settings
         if connection is None or connection.paused:
             return
-        begun = self._answer is not None and self._answer.committed
-        limit_s = settings.stall_timeout_s if begun else settings.first_byte_timeout_s
+        limit_s = settings.stall_timeout_s if self.committed else settings.first_byte_timeout_s
         if now_s - self.heard_s > limit_s:
             connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
@@ -244,8 +245,12 @@ class Exchange:
         self._gateway.tell(Failed(now_s, request_id, why, retryable=False, replica_down=down))
         self._tell_client(why)
 
-    def _outgoing(self, engine: Engine) -> bytes:
-        return self._wire.to(engine, self.wire_id)
+    def _outgoing(self, engine: Engine, field: bytes) -> bytes:
+        return self.wire.to(engine, self.wire_id, field)
+
+    def same(self) -> Wire:
+        """Return the request as the engine got it that began to answer."""
+        return self.wire
 
     def _stream(self, head: Head) -> EventStream:
         return EventStream(self, head, strip_usage=self._strip_usage)
@@ -278,23 +283,17 @@ class Exchange:
         else:
             self._gateway.tell(finished)
 
-    def _counted(self) -> Series:
-        if self._series is None:  # never sent anywhere
-            self._series = self._gateway.metrics.series(self._gateway.known_model(self.model))
-        return self._series
-
     def _end(self, outcome: str, status: int | None) -> Series:
         """Forget the request; whatever comes for it now comes too late."""
         self.ended = True
         self._drop_connection()
-        series = self._series or self._counted()
         self._gateway.exchanges.pop(self.request.id, None)
-        series.end(outcome, monotonic() - self._arrived_s)
-        if status is not None:
-            self._gateway.metrics.errors[self._gateway.known_model(self.model), str(status)] += 1
-        return series
+        return self._count_end(outcome, status)
 
     def _drop_connection(self) -> None:
+        moving, self.moving = self.moving, None
+        if moving is not None:
+            moving.close()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()

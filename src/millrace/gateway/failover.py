@@ -18,9 +18,10 @@ from millrace.core.prompt import Asked, Kind
 from millrace.gateway.answers import EventStream
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.framing import LAST_CHUNK, FramingError, Head, chunk
+from millrace.gateway.receiver import Answer
 from millrace.gateway.resuming import COMPLETIONS, Continued, Resumable, continuation
 from millrace.gateway.transcript import Transcript
-from millrace.gateway.upstream import Answer, Engine
+from millrace.gateway.upstream import Engine
 from millrace.gateway.usage import EventSieve, Usage
 from millrace.gateway.wire import Wire
 
@@ -164,10 +165,10 @@ class ResumableExchange(Exchange):
         """Memory that the stream's token ids take."""
         return 0 if self._recorded is None else self._recorded.transcript.size_bytes
 
-    def dispatch(self, engine: Engine) -> None:
+    def dispatch(self, engine: Engine, field: bytes = b"") -> None:
         """Send the request to this engine, or what it takes to go on."""
         if self._begun() is None or engine.dialect in self._how.dialects:
-            super().dispatch(engine)
+            super().dispatch(engine, field)
         else:
             self.engine = engine
             self.on_broken("cannot_resume", "the engine cannot go on with another one's answer")
@@ -211,15 +212,15 @@ class ResumableExchange(Exchange):
             failed = Failed(now_s, self.request.id, why, replica_down=down, resume_tokens=tokens)
             self._gateway.tell(failed)
 
-    def _outgoing(self, engine: Engine) -> bytes:
+    def _outgoing(self, engine: Engine, field: bytes) -> bytes:
         recorded, how = self._begun(), self._how
         able = engine.dialect in how.dialects and (recorded is not None or self._gateway.remembers)
-        wire = self._wire.telling(said=how.said) if able else None
+        wire = self.wire.telling(said=how.said) if able else None
         if recorded is not None:
             assert wire is not None
             wire = self._continuing(recorded, engine, wire)
         self._recording = wire is not None
-        return (wire or self._wire).to(engine, self.wire_id)
+        return (wire or self.wire).to(engine, self.wire_id, field)
 
     def _continuing(self, recorded: RecordedStream, engine: Engine, wire: Wire) -> Wire:
         dialect, transcript = engine.dialect, recorded.transcript
@@ -230,6 +231,10 @@ class ResumableExchange(Exchange):
         )
         target = COMPLETIONS if dialect == "vllm" else wire.target
         return replace(wire, target=target, body=continuation(wire.body, self.kind, dialect, transcript))
+
+    def same(self) -> Wire:
+        """Return the request as the engine got it that began to answer."""
+        return (self.wire.telling(said=self._how.said) or self.wire) if self._recording else self.wire
 
     def _stream(self, head: Head) -> EventStream:
         if not self._recording or head.encoded or self.engine is None:

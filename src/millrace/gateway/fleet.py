@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec.structs import replace
 
-from millrace.core.replica import Phase, ReplicaSpec
+from millrace.core.replica import Phase, ReplicaSpec, Role
 from millrace.gateway.names import ANYTHING, Names
 from millrace.gateway.resuming import dialect_of
 from millrace.gateway.settings import Backend, GatewaySettings
@@ -19,7 +19,8 @@ NOTHING_KNOWN = ReplicaSpec(models=())
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One engine. `cards` are its entries of `/v1/models`; `failures` counts examinations failed in a row.
+    """One engine. `cards` are its entries of `/v1/models`, `transfer` is what they say of its KV port, if it
+    has one; `failures` counts examinations failed in a row.
 
     `losses` counts how often it was given up: its cache was taken to be empty from then on.
     """
@@ -32,6 +33,7 @@ class Member:
     examined: int = 0
     scraped_s: float | None = None
     losses: int = 0
+    transfer: dict[str, Any] | None = None
 
     def lose(self) -> None:
         """Note that it cannot be reached."""
@@ -50,10 +52,10 @@ class Fleet:
             backend = Backend.parse(text)
             engine = Engine(backend, connect_timeout_s=settings.connect_timeout_s)
             bought = settings.specs.get(text) or settings.specs.get(backend.id, NOTHING_KNOWN)
-            if bought.role != "both":
+            if bought.role == "encode":
                 raise ValueError(
-                    f"{backend.id} has role {bought.role!r}: a gateway hands no KV cache between engines "
-                    "yet; leave the role out, or put the engines' own proxy behind one name"
+                    f"{backend.id} has role 'encode': a gateway has nothing encoded for other engines; "
+                    "leave the role out, or put the engines' own proxy behind one name"
                 )
             spec = replace(bought, models=())
             self.members[engine.id] = Member(engine, spec)
@@ -66,15 +68,37 @@ class Fleet:
     def learn(self, member: Member, cards: list[dict[str, Any]]) -> bool:
         """Note the models an engine serves; return whether that is news."""
         models = tuple(card["id"] for card in cards)
-        news = models != member.spec.models
+        role = _role(cards) if member.spec.role == "both" else member.spec.role
+        news = models != member.spec.models or role != member.spec.role
         member.engine.dialect = dialect_of(cards)
-        member.cards, member.spec = cards, replace(member.spec, models=models)
+        member.transfer = _transfer(cards)
+        member.cards, member.spec = cards, replace(member.spec, models=models, role=role)
         self.catalogue = catalogue([card for each in self.members.values() for card in each.cards])
         for alias, shares in self._targets.items():
             served = [self.catalogue[model] for model in shares if model in self.catalogue]
             if served and alias != ANYTHING:
                 self.catalogue[alias] = alias_card(alias, served)
         return news
+
+
+def way_between(source: Member, target: Member) -> dict[str, Any] | None:
+    """Return where the target finds the source's KV caches; None if it could not use them."""
+    here, there = source.transfer, target.transfer
+    if here is None or there is None or here.get("kv_format") != there.get("kv_format"):
+        return None
+    return here
+
+
+def _transfer(cards: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Take out what is the clients' business least of all."""
+    told = [card.pop("kv_transfer", None) for card in cards]
+    return told[0] if told and isinstance(told[0], dict) else None
+
+
+def _role(cards: Sequence[dict[str, Any]]) -> Role:
+    """Return what an engine says that it is for."""
+    told = {card.get("role") for card in cards}
+    return "prefill" if told == {"prefill"} else "decode" if told == {"decode"} else "both"
 
 
 def catalogue(cards: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

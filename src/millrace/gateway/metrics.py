@@ -96,6 +96,7 @@ class Metrics:
         self.aborted: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.resumed: Counter[str] = Counter()
+        self.moves: Counter[str] = Counter()
         self.tokenized: Counter[str] = Counter()
         self.kv_batches: dict[str, Counter[str]] = {}
         self.kv_ignored: dict[str, Counter[str]] = {}
@@ -150,6 +151,8 @@ class Metrics:
         )
         resumed = _by("how", self.resumed)
         yield _family("stream_resumed_total", "Streams taken on where their engine broke", "counter", resumed)
+        moves = _by("how", self.moves)
+        yield _family("stream_moved_total", "Streams that were to move while they ran", "counter", moves)
         yield _family("stream_aborted_total", "Answers cut short", "counter", _by("side", self.aborted))
         again = {"": float(self.client_retries)}
         yield _family("client_retry_total", "Requests that an SDK says it sends again", "counter", again)

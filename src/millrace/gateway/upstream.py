@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import Protocol, cast
+from typing import cast
 from urllib.parse import quote
 
 from millrace.gateway.framing import (
@@ -17,6 +17,7 @@ from millrace.gateway.framing import (
     body_of,
     parse_head,
 )
+from millrace.gateway.receiver import Answer, Receiver
 from millrace.gateway.resuming import Dialect
 from millrace.gateway.settings import Backend
 
@@ -24,34 +25,6 @@ IDLE_LIMIT = 256
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 OURSELVES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 """Errors of connecting that say nothing of the engine: we have run out of something."""
-
-
-class Answer(Protocol):
-    """Takes the body of one answer."""
-
-    def framed(self, data: bytes, start: int) -> None:
-        """Take exactly one HTTP chunk; its payload is `data[start:-2]`."""
-
-    def payload(self, payload: bytes) -> None:
-        """Take a piece of the body without its framing."""
-
-    def end(self, *, by_close: bool) -> None:
-        """The body is complete, or lasted until the engine closed the connection."""
-
-
-class Receiver(Protocol):
-    """Waits for one answer."""
-
-    connection: EngineConnection | None
-
-    def on_head(self, head: Head) -> Answer:
-        """Return what takes the body that follows."""
-
-    def on_whole(self, head: Head, body: bytes) -> None:
-        """Take a complete answer that came in one read."""
-
-    def on_broken(self, reason: str, why: str, *, down: bool = False) -> None:
-        """No more of the answer will come. `reason` is a fixed word; `down`: the engine cannot be reached."""
 
 
 class EngineConnection(asyncio.Protocol):
@@ -87,6 +60,11 @@ class EngineConnection(asyncio.Protocol):
         if self._transport is not None:
             self._reused = True
             self._transport.write(request)
+
+    def hand_to(self, receiver: Receiver, answer: Answer) -> None:
+        """Let another one have the rest of the answer that comes."""
+        self._receiver, self.answer = receiver, answer
+        receiver.connection = self
 
     def abort(self) -> None:
         """Drop the connection now, so that the engine stops working for it."""

@@ -31,13 +31,17 @@ class Wire(Struct, frozen=True):
         body = with_token_ids(self.body, said=said)
         return None if body is None else replace(self, body=body)
 
-    def to(self, engine: Engine, wire_id: bytes) -> bytes:
-        """Return the whole request for an engine."""
+    def to(self, engine: Engine, wire_id: bytes, field: bytes = b"") -> bytes:
+        """Return the whole request for an engine; a field with its comma, if given, begins the body."""
+        body = self.body
+        if field:
+            start = body.index(b"{") + 1
+            body = body[:start] + field + body[start:]
         line = engine.request_line(b"POST", self.target, self.query)
         return b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             line,
             self.fields,
             wire_id,
-            len(self.body),
-            self.body,
+            len(body),
+            body,
         )

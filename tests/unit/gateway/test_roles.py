@@ -9,8 +9,8 @@ from millrace.gateway.fleet import Fleet
 from millrace.gateway.settings import GatewaySettings
 
 
-def test_a_live_fleet_with_roles_is_refused() -> None:
+def test_a_live_fleet_of_encoders_is_refused() -> None:
     backend = "http://127.0.0.1:8001"
-    apart = GatewaySettings(backends=(backend,), specs={backend: ReplicaSpec(models=("m",), role="prefill")})
-    with pytest.raises(ValueError, match=r"has role 'prefill': a gateway hands no KV cache"):
+    apart = GatewaySettings(backends=(backend,), specs={backend: ReplicaSpec(models=("m",), role="encode")})
+    with pytest.raises(ValueError, match=r"has role 'encode': a gateway has nothing encoded"):
         Fleet(apart)

@@ -1,0 +1,50 @@
+"""What the metrics page says of one request."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from millrace.core.request import Request
+from millrace.gateway.metrics import Series
+
+if TYPE_CHECKING:
+    from millrace.gateway.app import Gateway
+
+
+class Counted:
+    """Counts a request from its arrival to its end, for the model that is to answer it and the replica."""
+
+    __slots__ = ("_arrived_s", "_gateway", "_series", "_started_s", "model", "request")
+
+    def __init__(self, gateway: Gateway, request: Request) -> None:
+        self._gateway = gateway
+        self.request = request
+        self.model = request.model
+        self._arrived_s = monotonic()
+        self._started_s: float | None = None
+        self._series: Series | None = None
+
+    def gap(self, seconds: float) -> None:
+        """A stream's next tokens came this long after the last."""
+        self._counted().itl.observe(seconds)
+
+    def _counted(self) -> Series:
+        if self._series is None:  # never sent anywhere
+            self._series = self._gateway.metrics.series(self._gateway.known_model(self.model))
+        return self._series
+
+    def _count_first(self, now_s: float) -> None:
+        self._started_s = now_s
+        self._counted().ttft.observe(now_s - self._arrived_s)
+
+    def _count_pace(self, tokens: int) -> None:
+        if self._started_s is not None and tokens > 1:
+            self._counted().tpot.observe((monotonic() - self._started_s) / (tokens - 1))
+
+    def _count_end(self, outcome: str, status: int | None) -> Series:
+        series = self._series or self._counted()
+        series.end(outcome, monotonic() - self._arrived_s)
+        if status is not None:
+            self._gateway.metrics.errors[self._gateway.known_model(self.model), str(status)] += 1
+        return series
