@@ -18,6 +18,11 @@ DEMO_NAME = "demo"
 LONGEST = 2048
 
 
+ModelName = Annotated[str, typer.Option(help="A checkpoint folder, or demo for the model in the box.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
+Numbers = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of weights and cache.")
+]
 ServedNames = Annotated[
     list[str] | None, typer.Option(help="A name it answers to (repeatable); else the folder's name.")
 ]
@@ -44,17 +49,11 @@ KvReplay = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Tell agai
 
 def run(
     *,
-    model: Annotated[
-        str, typer.Option(help="A checkpoint folder, or demo for the model in the box.")
-    ] = DEMO_NAME,
+    model: ModelName = DEMO_NAME,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")
-    ] = 8000,
+    port: Port = 8000,
     served_model_name: ServedNames = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Of weights and cache.")
-    ] = "auto",
+    dtype: Numbers = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Threads = None,
     batching: Annotated[str, typer.Option(help="Batching policy; see `millrace policies`.")] = "split_fuse",

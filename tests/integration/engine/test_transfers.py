@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -53,7 +54,6 @@ def parts(engines: tuple[Engine, Engine], path: str, body: dict[str, Any], after
 
 def same(events: list[str], others: list[str]) -> None:
     """Check that two streams say the same, but for their own ids."""
-    import json
 
     def told(event: str) -> Any:
         return event if event == "[DONE]" else json.loads(event) | {"id": "", "created": 0}
@@ -69,7 +69,7 @@ def test_an_answer_that_moves_while_it_runs_is_the_same(
 ) -> None:
     alone = Stream(engines[0], path, body | WAYS[way]).rest()
     same(parts(engines, path, body | WAYS[way], after=12), alone)
-    assert all(eventually(lambda engine=engine: idle(engine)) for engine in engines)
+    assert eventually(lambda: all(idle(engine) for engine in engines))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -89,7 +89,7 @@ def test_a_prompt_computed_elsewhere_brings_the_same_answer(
         assert texts(Stream(decode, "/v1/completions", whole).rest()) == alone
     else:
         assert decode.post("/v1/completions", whole)["choices"][0]["text"] == alone
-    assert all(eventually(lambda engine=engine: idle(engine)) for engine in engines)
+    assert eventually(lambda: all(idle(engine) for engine in engines))
 
 
 def test_what_is_not_there_is_refused_and_may_be_tried_elsewhere(engines: tuple[Engine, Engine]) -> None:
