@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from math import pi
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -58,10 +59,16 @@ def fleet_of(limit: Limits, count: int, *, adapters: int | None) -> list[ServerS
 
 
 def play(
-    jobs: list[Job], fleet: list[ServerSpec], batching: str, way: Surroundings, *, leaping: bool
+    jobs: list[Job],
+    fleet: list[ServerSpec],
+    batching: str,
+    way: Surroundings,
+    *,
+    leaping: bool,
+    routing: str = "disaggregated(local_below_tokens=9)",
 ) -> tuple[Simulation, list[Carried]]:
     controller = Controller(
-        load("routing", "disaggregated(local_below_tokens=9)"),
+        load("routing", routing),
         load("queueing", "fcfs"),
         ControlSettings(max_hold_s=1.01),
     )
@@ -102,10 +109,12 @@ def check_links(carried: Iterable[Carried], link: Link) -> None:
             assert one.ended_s <= other.began_s + 1e-12 or other.ended_s <= one.began_s + 1e-12
 
 
-def compare(jobs: list[Job], fleet: list[ServerSpec], batching: str, way: Surroundings) -> Counter[str]:
+def compare(
+    jobs: list[Job], fleet: list[ServerSpec], batching: str, way: Surroundings, **how: Any
+) -> Counter[str]:
     """Assert that leaping and stepping agree; return how many requests ended in which way."""
     (leapt, carried), (stepped, oracles) = (
-        play(jobs, fleet, batching, way, leaping=leaping) for leaping in (True, False)
+        play(jobs, fleet, batching, way, leaping=leaping, **how) for leaping in (True, False)
     )
     check_links(carried, way.link)
     assert [(c.source, c.target, c.bytes) for c in carried] == [
@@ -204,4 +213,7 @@ def test_a_busy_fleet_in_which_much_dies_agrees_too(seed: int) -> None:
     )
     fleet = [replace(one, ahead=dice.random() < 0.4) for one in fleet_of(limit, len(ROLES), adapters=None)]
     ended = compare(jobs, fleet, dice.choice(names("batching")), way)
+    assert ended["completed"]
+    both = [replace(one, spec=replace(one.spec, role="both")) for one in fleet]
+    ended = compare(jobs, both, "split_fuse", way, routing="xllm_slo_aware(slo_tpot_s=0.01)")
     assert ended["completed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec import UNSET
 
 from millrace.control.log import entry, read_entry, replay
 from millrace.core.event import Cancel, Dispatch, Refuse
@@ -34,7 +35,8 @@ def test_the_same_scenario_records_the_same_log(routing: str) -> None:
 def test_a_golden_log_has_seen_everything_that_can_happen(routing: str) -> None:
     actions = [action for line in _golden(routing)[1:] for action in read_entry(line, 0).actions]
     assert {a.attempt for a in actions if isinstance(a, Dispatch)} == {1, 2}
-    assert {a.replica for a in actions if isinstance(a, Dispatch)} == {"fast", "slow", "unknown", "other"}
+    sent = {name for a in actions if isinstance(a, Dispatch) for name in (a.replica, a.prefill_on)}
+    assert sent - {UNSET} == {"fast", "slow", "unknown", "other"}
     assert {a.status for a in actions if isinstance(a, Refuse)} >= {404, 429, 503, 504}
     assert any(isinstance(a, Cancel) for a in actions)
 

@@ -126,6 +126,8 @@ class Controller:
         flight = self.state.flights.get(event.request_id)
         if flight is None or flight.replica is None or flight.started:
             return
+        if flight.prefill_on is not None:  # a first token says that the prompt is computed
+            self._placer.place_on(self.state.hand_over(flight), event.now_s, actions)
         replica = self.state.start(flight, event.now_s)
         if self.state.held:
             self._placer.place_on(replica, event.now_s, actions)

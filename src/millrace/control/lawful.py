@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.core.fleet import ANSWERING, Hold, Reject, ReplicaView, Route, Shift, Underway
+from millrace.core.fleet import ANSWERING, PREFILLING, Hold, Reject, ReplicaView, Route, Shift, Underway
 from millrace.core.request import Request
 
 
@@ -17,7 +17,7 @@ def complaint(decision: Any, request: Request, replicas: Mapping[str, ReplicaVie
             return f"chose {decision.replica!r}, which is no ready replica of {request.model!r}"
         if decision.prefill_on is not None:
             prefiller = replicas.get(decision.prefill_on)
-            if prefiller is None or not _serves(prefiller, request) or prefiller.spec.role != "prefill":
+            if prefiller is None or prefiller is chosen or not _prefills(prefiller, request):
                 return f"prefills on {decision.prefill_on!r}, which does so for nobody of {request.model!r}"
     elif not isinstance(decision, Hold | Reject):
         return f"answered {decision!r}; it must Route, Hold or Reject"
@@ -38,6 +38,10 @@ def objection(
     if target is None or not _serves(target, flight.request) or target.spec.role not in ANSWERING:
         return f"moves to {shift.replica!r}, which is no ready replica of {flight.request.model!r}"
     return None
+
+
+def _prefills(replica: ReplicaView, request: Request) -> bool:
+    return _serves(replica, request) and replica.spec.role in PREFILLING
 
 
 def _serves(replica: ReplicaView, request: Request) -> bool:

@@ -13,6 +13,7 @@ from millrace.core.replica import Phase, ReplicaSpec, Report, Role
 from millrace.core.request import Request
 
 ANSWERING: tuple[Role, ...] = ("both", "decode")
+PREFILLING: tuple[Role, ...] = ("both", "prefill")
 _by_id = attrgetter("id")
 
 
@@ -128,7 +129,10 @@ class FleetView(Struct, kw_only=True, eq=False):
 
 
 class Route(Struct, frozen=True, tag=True):
-    """Send the request to this replica; its prompt to `prefill_on` before, which hands over the KV cache."""
+    """Send the request to this replica; its prompt to `prefill_on` before, which hands over the KV cache.
+
+    That is another replica, which only computes prompts, or does both: whose role changes with every request.
+    """
 
     replica: str
     why: str = ""

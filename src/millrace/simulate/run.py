@@ -98,7 +98,8 @@ def simulate(
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
     tell = _all_of(runs, occupied.tell if occupied else None)
-    world = _world(engines, transfers, moving=controller.migration is not None)(
+    splits = getattr(controller.routing, "splits", False)
+    world = _world(engines, transfers, splits=splits, moving=controller.migration is not None)(
         controller,
         [Observed(engine, tell) for engine in engines] if runs or occupied else engines,
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
@@ -120,12 +121,12 @@ def simulate(
 
 
 def _world(
-    engines: Sequence[Server | Lockstep], transfers: Carried | None, *, moving: bool
+    engines: Sequence[Server | Lockstep], transfers: Carried | None, *, splits: bool, moving: bool
 ) -> Callable[..., World]:
     """Return what makes the world: one that carries KV caches only if prompts are computed for others, or
     requests may move.
     """
-    if not moving and all(engine.spec.role != "prefill" for engine in engines):
+    if not moving and not splits and all(engine.spec.role != "prefill" for engine in engines):
         return World
     answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
     if alone := {model for one in engines for model in one.spec.models} - answered:

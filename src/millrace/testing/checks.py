@@ -29,7 +29,7 @@ def check_routing_policy(policy: RoutingPolicy, decisions: Iterable[Case] | None
     """Check that a policy's answers are lawful and always the same; by default, 200 of them.
 
     It routes to ready replicas that serve the model, and to one to avoid only if all are; prompts are
-    computed elsewhere only by replicas that do so for others; it holds or rejects when no replica is able;
+    computed elsewhere only by replicas that may do that; it holds or rejects when no replica is able;
     its answer does not depend on the order of the replicas, the hour, or what it was asked before; it can be
     rebuilt from its settings; it changes nothing that it is shown.
     """
@@ -86,10 +86,13 @@ def _unlawful(decision: Any, request: Request, fleet: FleetView) -> str | None:
     except (msgspec.MsgspecError, TypeError) as error:
         return f"answered {decision!r}, which a log cannot hold: {error}"
     able = [r.id for r in fleet.able(request)]
-    if isinstance(decision, Route) and decision.replica not in able:
+    if not isinstance(decision, Route):
+        return None
+    if decision.replica not in able:
         return f"chose {decision.replica!r}; able are: {', '.join(able) or 'none'}"
-    prefilling = [r.id for r in fleet.prefilling(request)]
-    if isinstance(decision, Route) and decision.prefill_on not in (None, *prefilling):
+    both = [r.id for r in fleet.able(request) if r.spec.role == "both" and r.id != decision.replica]
+    prefilling = [*(r.id for r in fleet.prefilling(request)), *both]
+    if decision.prefill_on not in (None, *prefilling):
         return f"prefills on {decision.prefill_on!r}; who does so are: {', '.join(prefilling) or 'none'}"
     return None
 

@@ -150,10 +150,29 @@ def test_whoever_only_prefills_answers_nobody() -> None:
     [
         (Picks("p"), "chose 'p', which is no ready replica"),
         (Picks("d", "e"), "prefills on 'e', which does so for nobody"),
+        (Picks("b", "b"), "prefills on 'b', which does so for nobody"),
         (Picks("d", "nobody"), "prefills on 'nobody'"),
     ],
 )
 def test_an_answer_that_cannot_be_carried_out_is_refused(answer: Picks, complaint: str) -> None:
     controller = split(answer)
+    controller.on(Reported(0.0, "b", "ready", ReplicaSpec(models=("m",))))
     with pytest.raises(ValueError, match=complaint):
         arrive(controller, "q0")
+
+
+def test_whoever_does_both_may_compute_a_prompt_for_others() -> None:
+    controller = split(Picks("d", "b"))
+    controller.on(Reported(0.0, "b", "ready", ReplicaSpec(models=("m",))))
+    assert arrive(controller, "q0") == [Dispatch("q0", "d", 1, prefill_on="b")]
+    assert counts(controller, "b") == (1, 0, 100, 0)
+
+
+def test_a_first_token_says_that_the_prompt_is_computed() -> None:
+    controller = split()
+    arrive(controller, "q0")
+    controller.on(Started(1.0, "q0"))
+    assert (counts(controller, "p"), counts(controller, "d")) == ((0, 0, 0, 0), (0, 1, 0, 100))
+    assert coming(controller, "d") == 0
+    controller.on(Prefilled(2.0, "q0"))
+    assert counts(controller, "d") == (0, 1, 0, 100)
