@@ -115,7 +115,9 @@ class Controller:
             retry_after_s = self.state.retry_after_s(request, event.now_s)
             actions.append(Refuse(request.id, "the queue is full", 429, retry_after_s))
         else:
-            self._placer.hold(state.admit(request, event.request.model), event.now_s, actions)
+            flight = state.admit(request, event.request.model)
+            flight.arrived_s = event.now_s
+            self._placer.hold(flight, event.now_s, actions)
 
     def _hand_over(self, event: Prefilled, actions: list[Action]) -> None:
         flight = self.state.flights.get(event.request_id)

@@ -18,6 +18,7 @@ class Flight(Struct, eq=False):
     and with as many `attempts` as are `allowed` its model is given up.
     `prefill_on` computes its prompt for `replica`; None if nobody does, or it is done. It was last sent at
     `sent_s`, and its first token came at `started_s`; its KV cache is on the way to `moving_to`.
+    It came in at `arrived_s`.
     `resumed_tokens` of its answer came from replicas that broke; its request counts them to the prompt.
     """
 
@@ -36,3 +37,4 @@ class Flight(Struct, eq=False):
     started_s: float = 0.0
     moving_to: str | None = None
     resumed_tokens: int = 0
+    arrived_s: float = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import UNSET
 
@@ -11,7 +11,17 @@ from millrace.control.flight import Flight
 from millrace.control.lawful import complaint
 from millrace.control.state import State
 from millrace.core.event import Action, Dispatch, Event, Refuse
-from millrace.core.fleet import Decision, FleetView, Hold, QueueingPolicy, Reject, Route, RoutingPolicy, Sent
+from millrace.core.fleet import (
+    Decision,
+    FleetView,
+    Hold,
+    QueueingPolicy,
+    Reject,
+    ReplicaView,
+    Route,
+    RoutingPolicy,
+    Sent,
+)
 from millrace.core.request import Request
 
 
@@ -102,8 +112,14 @@ class Placer:
 
     def _decide(self, flight: Flight, chosen: Request, view: FleetView) -> Decision:
         """Ask the routing policy, and check that its answer can be carried out."""
-        if flight.tried:
-            view = self.state.view(view.now_s, chosen.model, flight.tried)
+        avoid = flight.tried
+        if self.settings.max_waiting is not UNSET:
+            full, room = _parted(view.ready_for(chosen.model), self.settings.max_waiting)
+            if full and not room:
+                return Hold("at every replica as many wait as may")
+            avoid = full | avoid if room - avoid else full
+        if avoid:
+            view = self.state.view(view.now_s, chosen.model, avoid)
         decision = self.routing.route(chosen, view)
         if wrong := complaint(decision, chosen, self.state.replicas):
             raise ValueError(f"{type(self.routing).__module__} {wrong}")
@@ -151,3 +167,9 @@ class Placer:
         else:
             retry_after_s = self.state.retry_after_s(request, now_s)
             actions.append(Refuse(request.id, "no replica became free in time", 503, retry_after_s))
+
+
+def _parted(ready: Iterable[ReplicaView], most: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Tell the replicas at which as many requests wait as may from those that have room."""
+    full = frozenset(one.id for one in ready if one.waiting >= most)
+    return full, frozenset(one.id for one in ready) - full

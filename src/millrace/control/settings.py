@@ -18,7 +18,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     A request is tried on at most `max_attempts` replicas, all before its first token, and all requests
     together no more often than the `retry_budget` allows; unset, as in logs from before there was one, it
     allows everything. While no replica can take a request, it is held for at most `max_hold_s`, among at
-    most `max_held` others of its model. Each replica's prefix index may take `prefix_index_bytes` of memory,
+    most `max_held` others of its model. At most `max_waiting` requests wait at a replica for their first
+    token; unset, as many as the routing policy sends there. Who is held goes on in the order of the queueing
+    policy. Each replica's prefix index may take `prefix_index_bytes` of memory,
     or twice that if prompts have only one block each.
 
     `prefix_knowledge` says from what it is known which prompt blocks a replica holds: from nothing, from what
@@ -33,11 +35,14 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     retry_budget: RetryBudget | UnsetType = UNSET
     prefix_knowledge: PrefixKnowledge | UnsetType = UNSET
     prefix_ttl_s: float | UnsetType = UNSET
+    max_waiting: int | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "max_held", "prefix_index_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_waiting is not UNSET and self.max_waiting < 1:
+            raise ValueError(f"max_waiting is {self.max_waiting}; it must be at least 1, or unset")
         if not 0 <= self.max_hold_s < inf:
             raise ValueError(f"max_hold_s is {self.max_hold_s}; it must be a number of seconds from 0")
         if self.prefix_ttl_s is not UNSET and not 0 < self.prefix_ttl_s < inf:

@@ -61,15 +61,16 @@ class ReplicaView(Struct, kw_only=True, eq=False):
 class Underway(Protocol):
     """One request as the controller knows it, live. `replica` is None while it is held.
 
-    It was last sent at `sent_s`, and its first token came at `started_s` if it has `started`. `prefill_on`
-    computes its prompt; its KV cache is on the way to `moving_to`. What was charged to its replica's queue
-    are `queued_tokens`.
+    It came in at `arrived_s`, was last sent at `sent_s`, and its first token came at `started_s` if it has
+    `started`. `prefill_on` computes its prompt; its KV cache is on the way to `moving_to`. What was charged
+    to its replica's queue are `queued_tokens`.
     """
 
     request: Request
     replica: str | None
     started: bool
     queued_tokens: int
+    arrived_s: float
     sent_s: float
     started_s: float
     prefill_on: str | None

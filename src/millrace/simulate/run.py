@@ -18,10 +18,12 @@ from millrace.core.cost import ENDLESS
 from millrace.core.event import Action, Event
 from millrace.core.fleet import ANSWERING
 from millrace.core.histogram import Histogram
+from millrace.core.memory_tiers import Tier
 from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
+from millrace.simulate.cache_pool import PooledWorld
 from millrace.simulate.engine import ServerSpec
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
@@ -99,7 +101,8 @@ def simulate(
     occupied = Occupied(fleet) if occupancy else None
     tell = _all_of(runs, occupied.tell if occupied else None)
     splits = getattr(controller.routing, "splits", False)
-    world = _world(engines, transfers, splits=splits, moving=controller.migration is not None)(
+    pool = surroundings.pool if surroundings else None
+    world = _world(engines, transfers, splits=splits, pool=pool, moving=controller.migration is not None)(
         controller,
         [Observed(engine, tell) for engine in engines] if runs or occupied else engines,
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
@@ -121,20 +124,31 @@ def simulate(
 
 
 def _world(
-    engines: Sequence[Server | Lockstep], transfers: Carried | None, *, splits: bool, moving: bool
+    engines: Sequence[Server | Lockstep],
+    transfers: Carried | None,
+    *,
+    splits: bool,
+    pool: Tier | None,
+    moving: bool,
 ) -> Callable[..., World]:
     """Return what makes the world: one that carries KV caches only if prompts are computed for others, or
     requests may move.
     """
-    if not moving and not splits and all(engine.spec.role != "prefill" for engine in engines):
+    if not moving and not splits and not pool and all(engine.spec.role != "prefill" for engine in engines):
         return World
     answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
     if alone := {model for one in engines for model in one.spec.models} - answered:
         raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
     splitting = {engine.id: engine for engine in engines}
-    if not moving:
+    if not moving and not pool:
         return partial(SplitWorld, splitting=splitting, carried=transfers)
     alone_of = {engine.id: engine for engine in engines if isinstance(engine, Server)}
+    if pool:
+        if moving or len(alone_of) < len(engines):
+            raise ValueError(
+                "a cache pool serves engines of one rank, and nobody moves: leave out one of them"
+            )
+        return partial(PooledWorld, splitting=splitting, serving=alone_of, pool=pool, carried=transfers)
     if len(alone_of) < len(engines):
         raise ValueError("requests do not move between engines of several ranks: leave out ep, or migration")
     return partial(MovingWorld, splitting=splitting, moving=alone_of, carried=transfers)

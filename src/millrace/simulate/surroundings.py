@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from millrace.core.memory_tiers import Tier
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link
 
@@ -27,4 +28,5 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     scrape_s: float | None = None
     faults: tuple[Fault, ...] = ()
     link: Link = Link()
+    pool: Tier | None = None
     failover: bool = False
