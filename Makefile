@@ -1,13 +1,14 @@
 # Needs Python 3.11 or newer and nothing else: whatever a target needs, it installs into .venv first.
 VENV := .venv
+ENGINES := .venv-engines
 RUN := $(VENV)/bin/python
 export TORCH PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check pythons clean
+.PHONY: help demo serve test test-engines check pythons clean
 
 help: ## List these targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.engine ## Start a small fleet on this machine, send it traffic, and compare it with its simulation.
 	@$(RUN) -m millrace demo
@@ -19,13 +20,16 @@ test: export HF_HUB_OFFLINE := 1
 test: $(VENV)/.dev ## Run every test, with full branch coverage of the pure half.
 	@$(RUN) -m pytest --quiet --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 
+test-engines: $(VENV)/.dev $(ENGINES)/.made ## Prove Millrace against vLLM and llama.cpp, whose servers it installs first.
+	@$(RUN) -m pytest --quiet tests/engines
+
 check: $(VENV)/.dev ## Check style, types, layers, sizes and docs.
 	@$(RUN) scripts/check.py
 
 pythons: $(VENV)/.dev ## Compare event logs, byte for byte, between the Pythons found here (PYTHONS names them).
 	@$(RUN) scripts/pythons.py $(PYTHONS)
 
-clean: ## Remove what tools left behind; .venv stays.
+clean: ## Remove what tools left behind; .venv and .venv-engines stay.
 	@rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@rm -rf .import_linter_cache millrace-demo
 	@find src tests scripts benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
@@ -37,3 +41,7 @@ $(VENV)/.engine: pyproject.toml scripts/setup.sh
 $(VENV)/.dev: pyproject.toml scripts/setup.sh
 	@scripts/setup.sh engine,dev
 	@touch $(VENV)/.engine $@
+
+$(ENGINES)/.made: $(VENV)/.dev scripts/engines.sh
+	@scripts/engines.sh
+	@touch $@

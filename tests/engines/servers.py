@@ -1,0 +1,95 @@
+"""The servers of other projects as they are started here: small, on few threads, all with the demo model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from millrace.data import demo_model
+from millrace.launch.commands import Command
+from pages import ROOT
+from tests.engines import announcer
+
+HOME = ROOT / ".venv-engines"
+KV_TOPIC = "kv@demo"
+
+
+def vllm(*, events: int, replay: int, blocks: int = 128) -> Command:
+    """vLLM's server, which publishes the events of its cache of so many blocks on these ports."""
+    publishing = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": f"tcp://127.0.0.1:{events}",
+        "replay_endpoint": f"tcp://127.0.0.1:{replay}",
+        "topic": KV_TOPIC,
+    }
+    settings = {
+        "--host": "127.0.0.1",
+        "--port": "{port}",
+        "--served-model-name": "demo",
+        "--dtype": "float32",
+        "--max-model-len": "512",
+        "--max-num-seqs": "4",
+        "--block-size": "16",
+        "--num-gpu-blocks-override": str(blocks),
+        "--kv-events-config": json.dumps(publishing),
+    }
+    switches = ("--enforce-eager", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log")
+    environment = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    words = (
+        program("vllm"),
+        "serve",
+        str(demo_model()),
+        *(word for pair in settings.items() for word in pair),
+    )
+    return announced("/health", (*words, *switches), environment)
+
+
+def llama_cpp(model: Path, *, slots: int = 4) -> Command:
+    """llama.cpp's own server."""
+    words = (
+        program("python"),
+        str(Path(__file__).with_name("serve_gguf.py")),
+        str(model),
+        "{port}",
+        str(slots),
+    )
+    return announced("/health", words, {})
+
+
+def write_gguf(file: Path) -> Path:
+    """Write the demo model as GGUF."""
+    script = (program("python"), str(ROOT / "scripts" / "make_gguf.py"), str(demo_model()), str(file))
+    subprocess.run(script, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True)
+    return file
+
+
+def announced(path: str, words: Sequence[str], environment: dict[str, str]) -> Command:
+    """Make a server's command one that says `ready URL` once the path answers."""
+
+    def command(port: int) -> Sequence[str]:
+        variables = (f"{name}={value}" for name, value in environment.items())
+        start = ("nice", "-n", "5", "env", *variables, sys.executable, announcer.__file__, str(port), path)
+        return (*start, *words)
+
+    return command
+
+
+def program(name: str) -> str:
+    """Return where an engine's program is. Raises FileNotFoundError that says how to get it."""
+    found = HOME / "bin" / name
+    if not os.access(found, os.X_OK):
+        raise FileNotFoundError(
+            f"no {HOME.name}/bin/{name}: `make test-engines` installs the engines, then tests them"
+        )
+    return str(found)
