@@ -16,9 +16,10 @@ from tests.engines import announcer
 
 HOME = ROOT / ".venv-engines"
 KV_TOPIC = "kv@demo"
+BLOCK_TOKENS = 32  # vLLM computes attention on processors in multiples of that
 
 
-def vllm(*, events: int, replay: int, blocks: int = 128) -> Command:
+def vllm(*, events: int, replay: int, blocks: int = 64, context: int = 512) -> Command:
     """vLLM's server, which publishes the events of its cache of so many blocks on these ports."""
     publishing = {
         "enable_kv_cache_events": True,
@@ -32,9 +33,9 @@ def vllm(*, events: int, replay: int, blocks: int = 128) -> Command:
         "--port": "{port}",
         "--served-model-name": "demo",
         "--dtype": "float32",
-        "--max-model-len": "512",
+        "--max-model-len": str(context),
         "--max-num-seqs": "4",
-        "--block-size": "16",
+        "--block-size": str(BLOCK_TOKENS),
         "--num-gpu-blocks-override": str(blocks),
         "--kv-events-config": json.dumps(publishing),
     }
@@ -47,9 +48,8 @@ def vllm(*, events: int, replay: int, blocks: int = 128) -> Command:
         "HF_HUB_OFFLINE": "1",
     }
     words = (
-        program("vllm"),
-        "serve",
-        str(demo_model()),
+        program("python"),
+        *("-m", "vllm.entrypoints.openai.api_server", "--model", str(demo_model())),
         *(word for pair in settings.items() for word in pair),
     )
     return announced("/health", (*words, *switches), environment)
@@ -79,7 +79,7 @@ def announced(path: str, words: Sequence[str], environment: dict[str, str]) -> C
 
     def command(port: int) -> Sequence[str]:
         variables = (f"{name}={value}" for name, value in environment.items())
-        start = ("nice", "-n", "5", "env", *variables, sys.executable, announcer.__file__, str(port), path)
+        start = ("nice", "-n", "1", "env", *variables, sys.executable, announcer.__file__, str(port), path)
         return (*start, *words)
 
     return command

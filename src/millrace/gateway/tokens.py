@@ -6,6 +6,7 @@ engine has all of these, so it is asked (`/tokenize`, as vLLM and our engine hav
 is open anyway. A tokenizer in the gateway would need the same files, could be told another template, and
 would hold up every other stream for tens of milliseconds with a long prompt. An engine that does not answer
 in time is left alone for a while, and the prompt is hashed in blocks of bytes: then nothing is known of it.
+llama.cpp, which asks for other fields, finds no tokens in any prompt: that is no answer.
 """
 
 from __future__ import annotations
@@ -137,11 +138,10 @@ class Tokens:
         try:
             async with asyncio.timeout(self._within_s):
                 status, answer = await post(member.engine, PATH, body)
-            if status == 200:
-                tokens = _decode_answer(answer).tokens
+            if status == 200 and (tokens := _decode_answer(answer).tokens):
                 self._counts["asked"] += 1
                 return tokens
-            rest_s = MUTE_S if status in (404, 405, 501) else 0.0
+            rest_s = MUTE_S if status in (404, 405, 501) else REST_S if status == 200 else 0.0
             outcome = "refused"
         except TimeoutError:
             outcome = "late"

@@ -16,8 +16,8 @@ from millrace.testing.script import Break, BrokenError, Heard, Script, pieces
 class FakeEngine:
     """Serves on a free port of the loopback from `start` to `stop`; change `script` at any time.
 
-    `pages` are raw answers to GET by path, in place of its own; an engine not `healthy` answers 503. One
-    that `tokenizes` takes every byte of a prompt for a token, after `tokenize_s`.
+    `pages` are raw answers to GET and `/tokenize` by path, in place of its own; an engine not `healthy`
+    answers 503. One that `tokenizes` takes every byte of a prompt for a token, after `tokenize_s`.
     """
 
     def __init__(
@@ -184,6 +184,8 @@ def _parse(data: bytes) -> tuple[Heard | None, int]:
 
 
 def _tokens(engine: FakeEngine, heard: Heard) -> bytes:
+    if heard.path in engine.pages:
+        return engine.pages[heard.path]
     body = heard.json
     text = body["prompt"] if "prompt" in body else "".join(one["content"] for one in body["messages"])
     return _answer(

@@ -20,6 +20,12 @@ from tests.integration.gateway.world import ask, caller, chat, controller, gatew
 
 TEXT = "twelve bytes"
 BLOCKS = chain_contents(contents_of(list(TEXT.encode()), 4))
+LLAMA_CPP = (
+    b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n"
+    b"Content-Type: application/json; charset=utf-8\r\nContent-Length: 13\r\n"
+    b'Keep-Alive: timeout=5, max=100\r\n\r\n{"tokens":[]}'
+)
+"""What it answers to a question that vLLM understands."""
 
 
 class Listener(Controller):
@@ -152,6 +158,18 @@ def test_an_engine_that_cannot_tell_is_asked_once() -> None:
             for _ in range(2):
                 assert (await ask(gateway, text(TEXT))).status == 200
             assert engine.asked_for_tokens == 1
+            assert gateway.metrics.tokenized == {"refused": 1, "nobody": 1}
+
+    run(scenario())
+
+
+def test_the_empty_answer_of_llama_cpp_is_none() -> None:
+    async def scenario() -> None:
+        async with world() as (engine, gateway, arrived):
+            engine.pages = {"/tokenize": LLAMA_CPP}
+            for _ in range(2):
+                assert (await ask(gateway, text(TEXT))).status == 200
+            assert {(request.block_tokens, request.prompt_tokens) for request in arrived} == {(128, 3)}
             assert gateway.metrics.tokenized == {"refused": 1, "nobody": 1}
 
     run(scenario())
