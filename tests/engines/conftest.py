@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.launch import Process, engine_command
+from millrace.launch import Process
 from tests.engines import servers
 from tests.engines.announcer import free_port
 from tests.engines.fleet import START_S, Publishing
@@ -54,9 +54,8 @@ async def llama(logs: Path, gguf: Path) -> AsyncIterator[Process]:
 
 @pytest.fixture(scope="session")
 async def ours(logs: Path) -> AsyncIterator[Process]:
-    """One of our own, in the others' float32."""
-    options = ("--dtype", "float32", "--max-model-len", "512")
-    process = Process("ours", engine_command("demo", options=options), logs / "ours.log")
+    """One of our own."""
+    process = Process("ours", servers.our_engine(), logs / "ours.log")
     await process.start(within_s=START_S)
     yield process
     await process.stop()

@@ -86,12 +86,10 @@ class Client:
         async with self._session.get(self.url + path) as response:
             return response.status, await response.text()
 
-    async def gauge(self, name: str, label: str = "") -> float:
-        """Return the sum of a metric's values, of those with this label."""
+    async def gauge(self, name: str) -> float:
+        """Return the sum of a metric's values."""
         _, page = await self.get("/metrics")
-        lines = [
-            line for line in page.splitlines() if line.startswith((name + "{", name + " ")) and label in line
-        ]
+        lines = [line for line in page.splitlines() if line.startswith((name + "{", name + " "))]
         return sum(float(line.split()[-1]) for line in lines)
 
     async def complete(self, prompt: str | list[int], **fields: Any) -> Answer:

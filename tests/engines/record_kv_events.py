@@ -53,7 +53,7 @@ async def record() -> dict[str, Any]:
 
 
 def prompts() -> list[list[int]]:
-    """Some begin alike, one comes twice, and together they are more than the cache holds."""
+    """Some begin alike, one comes again and again, and together they are more than the cache holds."""
     first, second = _tokens("first", 70), _tokens("second", 64)
     return [
         first,
@@ -71,9 +71,12 @@ def _tokens(name: str, count: int) -> list[int]:
 
 
 async def _ask(engine: Client, heard: list[Frames], tokens: list[int]) -> dict[str, Any]:
-    """Ask for two tokens; return the prompt, what of it was cached, and how much had been said by then."""
+    """Ask for two tokens; return the prompt, what of it was cached, and how much had been said by then.
+
+    What it finds in its cache, it is to tell again.
+    """
     before = len(heard)
-    answer = await engine.complete(tokens, max_tokens=2)
+    answer = await engine.complete(tokens, max_tokens=2, vllm_xargs={"kv_cache_report_mode": "full"})
     cached = (answer.usage[0]["prompt_tokens_details"] or {}).get("cached_tokens", 0)
     count = -1
     while count != len(heard):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from millrace.data import demo_model
-from millrace.launch.commands import Command
+from millrace.launch.commands import Command, engine_command
 from pages import ROOT
 from tests.engines import announcer
 
@@ -65,6 +65,11 @@ def llama_cpp(model: Path, *, slots: int = 4) -> Command:
         str(slots),
     )
     return announced("/health", words, {})
+
+
+def our_engine() -> Command:
+    """Millrace's own, in the others' precision and context."""
+    return engine_command("demo", options=("--dtype", "float32", "--max-model-len", "512"))
 
 
 def write_gguf(file: Path) -> Path:

@@ -11,7 +11,8 @@ import pytest
 
 from millrace.core.event import Dispatch
 from millrace.launch import Process
-from tests.engines.fleet import Answer, Client, Publishing, entries, gateway, until
+from tests.engines import servers
+from tests.engines.fleet import START_S, Answer, Client, Publishing, entries, gateway, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
@@ -38,6 +39,16 @@ async def test_our_engine_goes_on_to_the_letter(
     await vllms[1].up()
     async with gateway(tmp_path, {"ours": ours, "vllm": vllms[1].process}) as front:
         await unnoticed(front, vllms[1].process, tmp_path)
+
+
+async def test_it_goes_on_with_answers_of_our_engine_to_the_letter(
+    vllms: list[Publishing], tmp_path: Path
+) -> None:
+    await vllms[0].up()
+    victim = Process("victim", servers.our_engine(), tmp_path / "victim.log")
+    await victim.start(within_s=START_S)
+    async with gateway(tmp_path, {"vllm": vllms[0].process, "victim": victim}) as front:
+        await unnoticed(front, victim, tmp_path)
 
 
 async def unnoticed(front: Client, victim: Process, folder: Path) -> None:

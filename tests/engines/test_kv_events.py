@@ -121,4 +121,4 @@ async def compared(here: World, number: int, tokens: list[int]) -> int:
 
 
 async def _replayed(here: World) -> bool:
-    return here.gateway.metrics.kv_batches["vllm"]["replayed"] > 0
+    return "vllm" in (counts := here.gateway.metrics.kv_batches) and counts["vllm"]["replayed"] > 0

@@ -44,7 +44,8 @@ def _copies(history: Sequence[CacheChange]) -> Counter[int]:
     held: Counter[int] = Counter()
     for change in history:
         if isinstance(change, BlocksStored):
-            held.update(change.keys)
+            found = change.parent is None and all(held[key] for key in change.keys)
+            held.update(() if found else change.keys)
         elif isinstance(change, BlocksRemoved):
             for key in change.keys:
                 held[key] = max(0, held[key] - 1)

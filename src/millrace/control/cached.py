@@ -24,9 +24,11 @@ class CachedPrefixes:
 
     A block counts for a prompt only while all blocks in front of it are there too. One whose parent was
     never heard of waits for it as an orphan: its chain cannot be told before. An engine may hold a block
-    more than once, and then it leaves as often as it came. What was sent counts as there for `ttl_s`, or
-    until the engine says that it left. Beyond its budget the index takes in no more: it then knows less,
-    and nothing wrong.
+    more than once, and then it leaves as often as it came. But known blocks that are told again from a
+    prompt's first on were only found, as vLLM says for requests with `kv_cache_report_mode` "full": taken
+    for copies, they would be believed in for ever. What was sent counts as there for `ttl_s`, or until the
+    engine says that it left. Beyond its budget the index takes in no more: it then knows less, and nothing
+    wrong.
     """
 
     __slots__ = (
@@ -105,6 +107,8 @@ class CachedPrefixes:
 
     def _store(self, stored: BlocksStored) -> None:
         parent, room = stored.parent, self._room
+        if parent is None and all(key in self._chains for key in stored.keys):
+            return
         chain = stored.root if parent is None else self._chains.get(parent)
         for key, content in zip(stored.keys, stored.contents, strict=True):
             if key in self._chains or key in self._orphans:

@@ -64,10 +64,20 @@ def test_an_orphan_that_is_removed_waits_no_longer() -> None:
 
 
 def test_a_block_that_is_held_thrice_leaves_thrice() -> None:
-    index = _index(_stored("a", (1,)), _stored("a", (1,)), _stored("ab", (1, 2)))
+    index = _index(_stored("a", (1,)), _stored("ab", (1, 2)), _stored("ac", (1, 3)))
     for left in (16, 16, 0):
         index.note([_removed("a")])
         assert index.matched_tokens(_prompt(1)) == left
+
+
+def test_a_block_that_is_computed_again_behind_others_is_held_twice() -> None:
+    index = _index(_stored("ab", (1, 2)), _stored("b", (2,), parent="a"), _removed("b"))
+    assert index.matched_tokens(_prompt(1, 2)) == 32
+
+
+def test_known_blocks_told_again_from_the_first_on_were_only_found() -> None:
+    index = _index(_stored("abc", (1, 2, 3)), _stored("ab", (1, 2)), _removed("b"))
+    assert index.matched_tokens(_prompt(1, 2, 3)) == 16
 
 
 def test_what_is_removed_without_having_come_is_no_harm() -> None:
