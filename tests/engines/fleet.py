@@ -15,7 +15,7 @@ import aiohttp
 from millrace.control.log import Entry, read_entry
 from millrace.launch import Process, gateway_command
 
-START_S = 400.0  # vLLM starts within a minute on two idle cores
+START_S = 600.0  # two of vLLM start within a minute or two on two idle cores
 PATIENCE_S = 100.0
 
 

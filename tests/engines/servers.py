@@ -84,7 +84,7 @@ def announced(path: str, words: Sequence[str], environment: dict[str, str]) -> C
 
     def command(port: int) -> Sequence[str]:
         variables = (f"{name}={value}" for name, value in environment.items())
-        start = ("nice", "-n", "1", "env", *variables, sys.executable, announcer.__file__, str(port), path)
+        start = ("env", *variables, sys.executable, announcer.__file__, str(port), path)
         return (*start, *words)
 
     return command
