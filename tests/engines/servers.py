@@ -24,7 +24,7 @@ def vllm(*, events: int, replay: int, blocks: int = 64, context: int = 512) -> C
     publishing = {
         "enable_kv_cache_events": True,
         "publisher": "zmq",
-        "endpoint": f"tcp://127.0.0.1:{events}",
+        "endpoint": f"tcp://*:{events}",  # it binds no other, but connects to them
         "replay_endpoint": f"tcp://127.0.0.1:{replay}",
         "topic": KV_TOPIC,
     }

@@ -12,7 +12,7 @@ from millrace.control.cached import CachedPrefixes
 from millrace.control.clock import Clock
 from millrace.core.blocks import chain_contents, contents_of
 from millrace.gateway.kv_events.decoding import Decoder
-from millrace.gateway.kv_events.subscriber import END
+from millrace.gateway.kv_events.story import END
 from millrace.testing import fakes
 
 Frames = list[bytes]
