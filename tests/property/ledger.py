@@ -154,6 +154,7 @@ class Ledger:
             assert asked.ends is Cancel
             assert asked.replica == action.replica
         else:
+            assert isinstance(action, Refuse), "without a migration policy nobody moves"
             assert asked.replica is None
             self._refuse(asked, action, now_s)
 
