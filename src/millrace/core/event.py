@@ -6,6 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from millrace.core.replica import Phase, ReplicaSpec, Report
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 
 class Arrived(Struct, frozen=True, tag=True):
@@ -131,6 +132,7 @@ class Dispatch(Struct, frozen=True, tag=True):
 
     If `prefill_on` is set, that replica computes the prompt first, and hands its KV cache over. If
     `resume_tokens` is, the client has so many tokens of the answer: the replica goes on after them.
+    `reasons` are for whoever reads the log.
     """
 
     request_id: str
@@ -139,6 +141,7 @@ class Dispatch(Struct, frozen=True, tag=True):
     model: str | UnsetType = UNSET
     prefill_on: str | UnsetType = UNSET
     resume_tokens: int | UnsetType = UNSET
+    reasons: Explanation | UnsetType = UNSET
 
 
 class Move(Struct, frozen=True, tag=True, omit_defaults=True):

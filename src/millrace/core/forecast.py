@@ -10,7 +10,7 @@ foreseen next: of a kind, because who is thought slow alone is not asked again, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from millrace.core.event import Cancelled, Event, Failed, Finished, Moved, Prefilled, Reported, Started
@@ -94,6 +94,11 @@ class Line:
             seconds += self._least_s + rest / self._room * (self._step_s - self._least_s)
         return self._pace.factor * seconds
 
+    def prompt_s(self, prompt_tokens: int, cached_tokens: int) -> float:
+        """Predict what a prompt takes by itself of which so many tokens are cached."""
+        tokens = max(1, prompt_tokens - cached_tokens)
+        return self.seconds(tokens, tokens * (cached_tokens + 0.5 * tokens))
+
     def enter(self, id: str, tokens: int, pairs: float, now_s: float) -> None:
         """Note that a request joined the queue."""
         seconds = self.seconds(tokens, pairs)
@@ -175,6 +180,15 @@ class Forecast:
         tokens, pairs = _work(sent)
         return max(line.behind_s, line.free_s - sent.now_s) + line.seconds(tokens, pairs)
 
+    def first_tokens_s(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> list[float]:
+        """Predict how long it takes from now to a first token of the request from each of these replicas."""
+        return [
+            max(line.behind_s, line.free_s - now_s)
+            + line.prompt_s(request.prompt_tokens, replica.prefix.matched_tokens(request))
+            + loading_s(request, replica)
+            for replica, line in zip(replicas, self.lines(replicas), strict=True)
+        ]
+
     def note(self, fact: Event | Sent) -> None:
         """Follow a request into its line, out of it, and to its end."""
         if isinstance(fact, Sent):
@@ -241,6 +255,13 @@ class Forecast:
     def _slowest(self) -> float:
         speeds = [spec.prefill_tokens_per_s for spec in self._specs.values() if spec.prefill_tokens_per_s]
         return min(speeds, default=self._assumed)
+
+
+def loading_s(request: Request, replica: ReplicaView) -> float:
+    """Return how long a replica loads the request's adapter, as far as that is known."""
+    if request.adapter is None or request.adapter in replica.adapters:
+        return 0.0
+    return replica.spec.adapter_load_s or 0.0
 
 
 NOBODY: tuple[None, str, bool] = (None, "", False)

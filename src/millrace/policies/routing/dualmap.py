@@ -14,14 +14,17 @@ Source: DualMap (arXiv 2602.06502), from its abstract and published notes; sizes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from millrace.core.draw import draw_least
 from millrace.core.event import Event
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
 from millrace.core.homes import Homes
 from millrace.core.request import Request
 from millrace.core.waits import Waits
+from millrace.core.weighed import Explanation
 
 
 @dataclass(slots=True)
@@ -59,19 +62,47 @@ class Policy:
         self._waits.note(fact)
 
     def route(self, request: Request, fleet: FleetView) -> Decision:
-        able = {replica.id: replica for replica in fleet.able(request)}
-        if not able:
+        homes = self._pair(request, fleet)
+        if not homes:
             return Hold("no ready replica")
-        homes = self._homes.pair(request, tuple(replica.id for replica in fleet.replicas), able)
         if len(homes) == 1:
             return Route(homes[0].id)
-        return Route(self._better(request, homes, fleet).id)
-
-    def _better(self, request: Request, homes: tuple[ReplicaView, ...], fleet: FleetView) -> ReplicaView:
         seconds = self._waits.first_token_s(request, homes, fleet)
-        if request.blocks:
-            first, second = (home.prefix.matched_tokens(request) for home in homes)
-            fuller = int(second > first)
-            if first != second and seconds[fuller] <= (request.slo.ttft_s or self.slo_ttft_s):
-                return homes[fuller]
-        return homes[draw_least(seconds, request.id, self.seed)]
+        fuller = self._fuller(request, homes, seconds)
+        if fuller is not None:
+            return Route(homes[fuller].id)
+        return Route(homes[draw_least(seconds, request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell what is predicted of the request's homes, and which of them its cache decides for."""
+        homes = self._pair(request, fleet)
+        seconds = self._waits.first_token_s(request, homes, fleet) if homes else []
+        fuller = self._fuller(request, homes, seconds) if len(homes) == 2 else None
+        return explanation(
+            "seconds to a first token, the least wins"
+            if fuller is None
+            else "tokens cached, the most win as long as the first token is in time",
+            homes,
+            [(place != fuller, seconds[place]) for place in range(len(homes))],
+            totals=seconds,
+            terms={"cached_tokens": [home.prefix.matched_tokens(request) for home in homes]},
+            ttft_s=seconds,
+        )
+
+    def _pair(self, request: Request, fleet: FleetView) -> tuple[ReplicaView, ...]:
+        """Return the request's homes: two, one if no other is able, or none."""
+        able = {replica.id: replica for replica in fleet.able(request)}
+        if not able:
+            return ()
+        return self._homes.pair(request, tuple(replica.id for replica in fleet.replicas), able)
+
+    def _fuller(
+        self, request: Request, homes: tuple[ReplicaView, ...], seconds: Sequence[float]
+    ) -> int | None:
+        """Return the place of the home whose cache holds more of the prompt, if it is in time."""
+        if not request.blocks:
+            return None
+        first, second = (home.prefix.matched_tokens(request) for home in homes)
+        fuller = int(second > first)
+        in_time = first != second and seconds[fuller] <= (request.slo.ttft_s or self.slo_ttft_s)
+        return fuller if in_time else None

@@ -18,9 +18,11 @@ from itertools import accumulate
 from math import exp, inf
 
 from millrace.core.draw import draw, draw_least
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
 from millrace.core.replica import Limits
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 ENGINE_DEFAULTS = Limits()
 
@@ -61,6 +63,21 @@ class Policy:
         if self.temperature:
             return Route(able[self._sampled(costs, request)].id)
         return Route(able[draw_least(costs, request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell what the request costs on each replica, in blocks."""
+        able = fleet.able(request)
+        costs = self.costs(request, able) if able else []
+        used = [(r.context_tokens + r.queued_tokens + r.coming_tokens) / request.block_tokens for r in able]
+        requests = [self.request_weight * r.in_flight for r in able]
+        prefill = [cost - blocks - weight for cost, blocks, weight in zip(costs, used, requests, strict=True)]
+        return explanation(
+            "blocks, the fewest win" if not self.temperature else "blocks, the fewer the likelier",
+            able,
+            costs,
+            totals=costs,
+            terms={"prefill": prefill, "in_use": used, "requests": requests},
+        )
 
     def costs(self, request: Request, replicas: Sequence[ReplicaView]) -> list[float]:
         """Return what the request costs on each replica, in blocks."""

@@ -10,12 +10,15 @@ Source: AIBrix (e3e10f9) `least-kv-cache`, by its reports alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millrace.core.draw import draw_least
-from millrace.core.fleet import Decision, FleetView, Hold, Route
+from millrace.core.explanation import explanation
+from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
 from millrace.core.load import kv_usages
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,17 @@ class Policy:
         able = fleet.able(request)
         if not able:
             return Hold("no ready replica")
-        usages = kv_usages(able, fleet.now_s)
-        ranks = [(usage, r.waiting + r.running) for r, usage in zip(able, usages, strict=True)]
-        return Route(able[draw_least(ranks, request.id, self.seed)].id)
+        return Route(able[draw_least(_ranks(able, fleet.now_s), request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell how full each replica's KV cache is."""
+        able = fleet.able(request)
+        ranks = _ranks(able, fleet.now_s) if able else []
+        terms = {"requests": [requests for _, requests in ranks]}
+        shares = [share for share, _ in ranks]
+        return explanation("share of the KV cache, the least wins", able, ranks, totals=shares, terms=terms)
+
+
+def _ranks(replicas: Sequence[ReplicaView], now_s: float) -> list[tuple[float, int]]:
+    usages = kv_usages(replicas, now_s)
+    return [(usage, r.waiting + r.running) for r, usage in zip(replicas, usages, strict=True)]

@@ -26,8 +26,10 @@ from msgspec import Struct
 
 from millrace.core.draw import draw_least
 from millrace.core.event import Cancelled, Event, Failed, Finished, Reported, Started
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 USUAL_ANSWER_TOKENS = 100.0
 
@@ -83,13 +85,24 @@ class Policy:
         able = fleet.able(request)
         if not able:
             return Hold("no ready replica")
-        expected_s = self.expected_s(request, able)
-        within_s = min(expected_s) * (1 + self.buffer)
-        ranks = [
-            (max(within_s, seconds), r.waiting + r.running)
-            for r, seconds in zip(able, expected_s, strict=True)
-        ]
+        ranks = self._ranks(able, self.expected_s(request, able))
         return Route(able[draw_least(ranks, request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell when each replica is expected to have answered."""
+        able = fleet.able(request)
+        expected_s = self.expected_s(request, able)
+        ranks = self._ranks(able, expected_s) if able else []
+        by = "seconds to a whole answer, the least wins"
+        requests = {"requests": [r.in_flight for r in able]}
+        return explanation(by, able, ranks, totals=expected_s, terms=requests)
+
+    def _ranks(self, replicas: Sequence[ReplicaView], expected_s: Sequence[float]) -> list[tuple[float, int]]:
+        within_s = min(expected_s) * (1 + self.buffer)
+        return [
+            (max(within_s, seconds), r.waiting + r.running)
+            for r, seconds in zip(replicas, expected_s, strict=True)
+        ]
 
     def expected_s(self, request: Request, replicas: Sequence[ReplicaView]) -> list[float]:
         """Return the seconds in which each replica is expected to have answered."""

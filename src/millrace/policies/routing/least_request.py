@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from millrace.core.draw import draw_least
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, Route
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,10 @@ class Policy:
             return Hold("no ready replica")
         in_flight = [r.waiting + r.running for r in able]
         return Route(able[draw_least(in_flight, request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell how many requests each replica has."""
+        able = fleet.able(request)
+        counts = [r.in_flight for r in able]
+        terms = {"waiting": [r.waiting for r in able], "running": [r.running for r in able]}
+        return explanation("requests in flight, the fewest win", able, counts, totals=counts, terms=terms)

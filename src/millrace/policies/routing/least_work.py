@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from math import inf
 
 from millrace.core.draw import draw_below
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 ENGINE_DEFAULTS = Limits()
 
@@ -39,6 +41,21 @@ class Policy:
         _, best = soonest(request, able, self.assumed_tokens_per_s)
         chosen = best[0] if len(best) == 1 else best[draw_below(len(best), request.id, self.seed)]
         return Route(chosen.id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell the seconds of which the prediction is made; equally fast ones differ by their requests."""
+        able = fleet.able(request)
+        foreseen = [terms_s(request, replica, able, self.assumed_tokens_per_s) for replica in able]
+        seconds = [prompts_s + steps_s + loading_s for prompts_s, steps_s, loading_s in foreseen]
+        names = ("prompts_s", "shared_steps_s", "adapter_s")
+        return explanation(
+            "seconds to a first token, the least wins",
+            able,
+            list(zip(seconds, [r.in_flight for r in able], strict=True)),
+            totals=seconds,
+            terms=dict(zip(names, zip(*foreseen, strict=True), strict=False)),
+            ttft_s=seconds,
+        )
 
 
 def soonest(
@@ -82,6 +99,24 @@ def soonest(
         elif in_flight == fewest:
             best.append(replica)
     return soonest_s, best
+
+
+def terms_s(
+    request: Request, replica: ReplicaView, replicas: Iterable[ReplicaView], assumed_tokens_per_s: float
+) -> tuple[float, float, float]:
+    """Return the seconds for prompts, for steps that running requests share, and for loading an adapter.
+
+    Their sum is what `soonest` compares, to the last bit.
+    """
+    spec, slowest = replica.spec, _slowest(replicas, assumed_tokens_per_s)
+    work = replica.queued_tokens + (request.prompt_tokens - replica.prefix.matched_tokens(request) or 1)
+    steps = -(-work // (spec.limits or ENGINE_DEFAULTS).step_tokens) if replica.running else 0
+    loads = request.adapter is not None and request.adapter not in replica.adapters
+    return (
+        work / (spec.prefill_tokens_per_s or slowest[0]),
+        steps * (spec.decode_step_s or slowest[1]),
+        (spec.adapter_load_s or 0.0) if loads else 0.0,
+    )
 
 
 def _slowest(replicas: Iterable[ReplicaView], assumed_tokens_per_s: float) -> tuple[float, float]:

@@ -21,9 +21,11 @@ from typing import TypeVar
 
 from millrace.core.draw import draw_least
 from millrace.core.event import Event
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
 from millrace.core.load import kv_usages, running_requests, waiting_requests
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 LONG_PREFIX_TOKENS = 8192
 FULL_QUEUE = 128
@@ -94,48 +96,52 @@ class Policy:
             raise ValueError(f"prefill_tokens_per_s is {self.prefill_tokens_per_s}; it must be positive")
 
     def route(self, request: Request, fleet: FleetView) -> Decision:
-        able: Sequence[ReplicaView] = fleet.able(request)
+        able = self._considered(request, fleet)
         if not able:
             return Hold("no ready replica")
-        if self.prefix_filter and request.blocks:
-            able = self._kept(request, able)
         costs = [-score for score in self.scores(request, able, fleet.now_s)]
         return Route(able[draw_least(costs, request.id, self.seed)].id)
 
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell what each scorer gives to each replica that is considered, weighted."""
+        able = self._considered(request, fleet)
+        terms = dict(self._weighted(request, able, fleet.now_s)) if able else {}
+        totals = _total(list(terms.values()), len(able))
+        ranks = [-score for score in totals]
+        return explanation("scores, the highest wins", able, ranks, totals=totals, terms=terms)
+
     def scores(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> Scores:
         """Return the weighted sum of each replica's scores."""
-        weighted = self._weighted(request, replicas, now_s)
-        total = next(weighted, [0.0] * len(replicas))
-        for scores in weighted:
-            total = list(map(add, total, scores))
-        return total
+        return _total([scores for _, scores in self._weighted(request, replicas, now_s)], len(replicas))
 
-    def _weighted(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> Iterator[Scores]:
-        """Yield the scores of each scorer that has a weight, times that."""
+    def _weighted(
+        self, request: Request, replicas: Sequence[ReplicaView], now_s: float
+    ) -> Iterator[tuple[str, Scores]]:
+        """Yield each scorer that has a weight, and its scores times that."""
         if w := self.queue:
-            yield _least_first(w, waiting_requests(replicas, now_s))
+            yield "queue", _least_first(w, waiting_requests(replicas, now_s))
         if w := self.kv_cache:
-            yield [w - w * use if use < 1 else 0.0 for use in kv_usages(replicas, now_s)]
+            yield "kv_cache", [w - w * use if use < 1 else 0.0 for use in kv_usages(replicas, now_s)]
         if (w := self.prefix) and request.blocks:
-            yield self._prefixes(w, request, replicas)
+            yield "prefix", self._prefixes(w, request, replicas)
         if w := self.running_requests:
-            yield _least_first(w, running_requests(replicas, now_s))
+            yield "running_requests", _least_first(w, running_requests(replicas, now_s))
         if w := self.load_aware:
             queues = waiting_requests(replicas, now_s)
-            yield [w * max(0.0, 0.5 * (1 - queue / FULL_QUEUE)) for queue in queues]
+            yield "load_aware", [w * max(0.0, 0.5 * (1 - queue / FULL_QUEUE)) for queue in queues]
         if w := self.token_load:
-            yield [w * (1 - min(1.0, _tokens(r) / FULL_TOKENS)) for r in replicas]
+            yield "token_load", [w * (1 - min(1.0, _tokens(r) / FULL_TOKENS)) for r in replicas]
         if w := self.active_request:
-            yield _idle_first(w, [r.in_flight for r in replicas])
+            yield "active_request", _idle_first(w, [r.in_flight for r in replicas])
         if (w := self.lora_affinity) and request.adapter is not None:
-            yield [w * _adapter_score(r, request.adapter) for r in replicas]
+            yield "lora_affinity", [w * _adapter_score(r, request.adapter) for r in replicas]
         if w := self.context_length_aware:
-            yield [w * _context_score(r, request.prompt_tokens) for r in replicas]
+            yield "context_length_aware", [w * _context_score(r, request.prompt_tokens) for r in replicas]
         if (w := self.session_affinity) and request.session is not None:
             home = self._sessions.get(request.session)
-            yield [w if r.id == home else 0.0 for r in replicas]
+            yield "session_affinity", [w if r.id == home else 0.0 for r in replicas]
         if w := self.no_hit_lru:
-            yield [w * score for score in self._coldest_first(request, replicas)]
+            yield "no_hit_lru", [w * score for score in self._coldest_first(request, replicas)]
 
     def _prefixes(self, weight: float, request: Request, replicas: Sequence[ReplicaView]) -> Scores:
         each = weight * (1 - self.long_prefix) / (len(request.blocks) * request.block_tokens)
@@ -151,6 +157,10 @@ class Policy:
         order = [r.id for r in replicas if r.id not in self._cold] + list(self._cold)
         places = {name: place for place, name in enumerate(order)}
         return [max(0.0, 1 - places[r.id] / (len(replicas) - 1)) for r in replicas]
+
+    def _considered(self, request: Request, fleet: FleetView) -> Sequence[ReplicaView]:
+        able = fleet.able(request)
+        return self._kept(request, able) if self.prefix_filter and request.blocks and able else able
 
     def _kept(self, request: Request, able: Sequence[ReplicaView]) -> Sequence[ReplicaView]:
         """Those with enough of the prompt, if there are any that are not too busy; else all."""
@@ -174,6 +184,14 @@ class Policy:
                 _remember(self._cold, fact.replica, None)
             if request.blocks:
                 _remember(self._begun, request.blocks[0], None)
+
+
+def _total(weighted: Sequence[Scores], replicas: int) -> Scores:
+    """Add up what each replica got, scorer by scorer."""
+    total = weighted[0] if weighted else [0.0] * replicas
+    for scores in weighted[1:]:
+        total = list(map(add, total, scores))
+    return total
 
 
 def _least_first(weight: float, counts: Sequence[int]) -> Scores:

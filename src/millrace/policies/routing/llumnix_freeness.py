@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 
 from millrace.core.draw import draw_least
 from millrace.core.event import Event
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
 from millrace.core.freeness import Freeness
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 
 @dataclass(slots=True)
@@ -42,6 +44,13 @@ class Policy:
             return Hold("no ready replica")
         costs = [-free for free in self.freeness(able, fleet.now_s)]
         return Route(able[draw_least(costs, request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell how long the memory of each replica lasts."""
+        able = fleet.able(request)
+        free = self.freeness(able, fleet.now_s) if able else []
+        by = "iterations until memory is full, the most win"
+        return explanation(by, able, [-one for one in free], totals=free, terms={})
 
     def freeness(self, replicas: Sequence[ReplicaView], now_s: float) -> list[float]:
         """Return how many iterations the memory of each replica lasts."""

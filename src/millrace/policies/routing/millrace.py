@@ -27,10 +27,19 @@ from typing import NamedTuple
 
 from millrace.core.draw import draw_least
 from millrace.core.event import Event
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route, Sent
-from millrace.core.forecast import Forecast, Line
+from millrace.core.forecast import Forecast, Line, loading_s
 from millrace.core.load import waiting_requests
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
+
+SOONEST, CHEAPEST, SPARING = "soonest", "cheapest in time", "late anywhere: out of the way"
+MEANING = {
+    SOONEST: "seconds to a first token, the least wins",
+    CHEAPEST: "seconds of work, for others too, and of waiting, the least wins",
+    SPARING: "seconds of waiting, the most wins",
+}
 
 RECENT = 200  # requests that tell how many are late
 
@@ -106,6 +115,27 @@ class Policy:
         ranks, why = self._rank(weighed, waits, request.slo.ttft_s or self.slo_ttft_s)
         return Route(weighed[draw_least(ranks, request.id, self.seed)].replica.id, why)
 
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell what is predicted of each candidate, in seconds; the total is what the rule compares."""
+        able = fleet.able(request)
+        if not able:
+            return Explanation()
+        weighed, waits = self.weigh(request, able, fleet.now_s)
+        ranks, why = self._rank(weighed, waits, request.slo.ttft_s or self.slo_ttft_s)
+        return explanation(
+            MEANING[why],
+            [one.replica for one in weighed],
+            ranks,
+            totals=[rank[1] if why == SOONEST else abs(rank[0]) for rank in ranks],
+            terms={
+                "wait_s": [one.wait_s for one in weighed],
+                "work_s": [one.work_s for one in weighed],
+                "adapter_s": [one.adapter_s for one in weighed],
+                "others_s": [self._imposed_s(one) for one in weighed],
+            },
+            ttft_s=[one.ttft_s for one in weighed],
+        )
+
     def weigh(
         self, request: Request, able: Sequence[ReplicaView], now_s: float
     ) -> tuple[list[Candidate], list[float]]:
@@ -153,10 +183,10 @@ class Policy:
         soonest_s = min(one.ttft_s for one in weighed)
         if slo_s is not None and soonest_s <= self.roomy * slo_s:
             room_s = self.roomy * slo_s
-            return [self._crowding(one, room_s) for one in weighed], "cheapest in time"
+            return [self._crowding(one, room_s) for one in weighed], CHEAPEST
         if slo_s is not None and soonest_s > self.in_time * slo_s and self._may_spare(waits, slo_s):
-            return [self._sparing(one) for one in weighed], "late anywhere: out of the way"
-        return [(0.0, one.ttft_s, one.replica.in_flight) for one in weighed], "soonest"
+            return [self._sparing(one) for one in weighed], SPARING
+        return [(0.0, one.ttft_s, one.replica.in_flight) for one in weighed], SOONEST
 
     def _may_spare(self, waits: list[float], slo_s: float) -> bool:
         """Whether others need to be spared a late request, and few enough are late for that to help."""
@@ -166,8 +196,12 @@ class Policy:
     def _crowding(self, one: Candidate, room_s: float) -> tuple[float, float, int]:
         if one.ttft_s > room_s:
             return inf, one.ttft_s, one.replica.in_flight
-        own_s = (one.work_s + one.adapter_s) * (1.0 + self.others_weight * one.replica.running)
-        return own_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
+        cost_s = one.work_s + one.adapter_s + self._imposed_s(one)
+        return cost_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
+
+    def _imposed_s(self, one: Candidate) -> float:
+        """What those that run lose, all together, as far as that counts."""
+        return (one.work_s + one.adapter_s) * self.others_weight * one.replica.running
 
     def _sparing(self, one: Candidate) -> tuple[float, float, int]:
         if one.wait_s > self.patience_s:
@@ -178,11 +212,8 @@ class Policy:
 def _candidate(
     request: Request, replica: ReplicaView, line: Line, wait_s: float, cached_tokens: int
 ) -> Candidate:
-    adapter_s = 0.0
-    if request.adapter is not None and request.adapter not in replica.adapters:
-        adapter_s = replica.spec.adapter_load_s or 0.0
-    tokens = max(1, request.prompt_tokens - cached_tokens)
-    work_s = line.seconds(tokens, tokens * (cached_tokens + 0.5 * tokens))
+    adapter_s = loading_s(request, replica)
+    work_s = line.prompt_s(request.prompt_tokens, cached_tokens)
     return Candidate(replica, wait_s + work_s + adapter_s, wait_s, work_s, adapter_s, cached_tokens)
 
 

@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millrace.core.draw import draw_least
+from millrace.core.explanation import explanation
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
 from millrace.core.load import kv_usages, waiting_requests
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,13 @@ class Policy:
             return Hold("no ready replica")
         costs = [-score for score in self.scores(request, able, fleet.now_s)]
         return Route(able[draw_least(costs, request.id, self.seed)].id)
+
+    def explain(self, request: Request, fleet: FleetView) -> Explanation:
+        """Tell what speaks for each replica."""
+        able = fleet.able(request)
+        scores = self.scores(request, able, fleet.now_s) if able else []
+        by = "share that is cached, less memory and queue; the most wins"
+        return explanation(by, able, [-score for score in scores], totals=scores, terms={})
 
     def scores(self, request: Request, replicas: Sequence[ReplicaView], now_s: float) -> list[float]:
         """Return what speaks for each replica."""
