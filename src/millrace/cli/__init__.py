@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import millrace
-from millrace.cli import calibrate, claims, demo, engine, policies, replay, serve, simulate, trace
+from millrace.cli import calibrate, claims, demo, engine, policies, replay, route, serve, simulate, trace
 from millrace.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, CommandError, say
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(trace.app, name="trace")
 app.command("policies")(policies.run)
 app.command("claims")(claims.run)
 app.command("replay")(replay.run)
+app.add_typer(route.app, name="route")
 app.command("calibrate")(calibrate.run)
 
 # Typer carries its own copy of click in newer versions: take the class from where Typer has it.

@@ -12,6 +12,7 @@ from millrace.control.moves import Moves
 from millrace.control.placing import Placer
 from millrace.control.settings import ControlSettings
 from millrace.control.state import State
+from millrace.control.witness import Witness
 from millrace.core.event import (
     Action,
     Arrived,
@@ -28,7 +29,7 @@ from millrace.core.event import (
     Started,
     Ticked,
 )
-from millrace.core.fleet import MigrationPolicy, QueueingPolicy, RoutingPolicy, Sent
+from millrace.core.fleet import FleetView, MigrationPolicy, QueueingPolicy, RoutingPolicy, Sent
 
 
 class Controller:
@@ -42,6 +43,8 @@ class Controller:
 
     A request with nobody in front of it is sent without ever entering a queue. Both policies are asked all
     the same, about it alone: the queueing policy may hold it back by not naming it.
+
+    A `witness` looks on: it is told what happens and what is decided, and has no say.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Controller:
         settings: ControlSettings | None = None,
         *,
         migration: MigrationPolicy | None = None,
+        witness: Witness | None = None,
     ) -> None:
         self.routing = routing
         self.queueing = queueing
@@ -60,9 +64,9 @@ class Controller:
         budget = self.settings.retry_budget
         self._purse = None if budget is UNSET else Purse(budget)
         self._moves = None if migration is None else Moves(migration, self.state)
-        policies = (routing, queueing, migration)
+        policies = (routing, queueing, migration, witness)
         self._learners = [note for policy in policies if (note := getattr(policy, "note", None))]
-        self._placer = Placer(routing, queueing, self.state, self._learners)
+        self._placer = Placer(routing, queueing, self.state, self._learners, witness=witness)
         self._expiries = self._placer.expiries
         # Found by its type at once: a match would try the kinds of events one after the other.
         self._handlers: dict[type[Event], Callable[[Any, list[Action]], None]] = {
@@ -90,6 +94,11 @@ class Controller:
         if self._moves:
             self._rebalance(self._moves, event.now_s, actions)
         return actions
+
+    def view(self, now_s: float, model: str) -> FleetView:
+        """Return a window on the fleet, for a question about a request of this model that nobody acts on."""
+        self.state.prefixes.clock.now_s = now_s
+        return self.state.view(now_s, model)
 
     def next_deadline_s(self) -> float | None:
         """When a Ticked is due next; None while no held request can expire and nobody asks for moves."""

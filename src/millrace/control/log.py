@@ -5,13 +5,14 @@ Fed to a bare controller, a log yields the same actions again, bit for bit: `rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from millrace.control.controller import Controller
 from millrace.control.settings import ControlSettings
+from millrace.control.witness import Witness
 from millrace.core.event import Action, Event
 from millrace.policies import Described, describe, rebuild
 
@@ -100,51 +101,87 @@ def read_entry(line: bytes, number: int) -> Entry:
         raise LogError(f"line {number} cannot be read: {error}") from None
 
 
-def controller_of(found: Header) -> Controller:
+def controller_of(found: Header, *, witness: Witness | None = None) -> Controller:
     """Build the controller that a log's header describes, as it was before its first event."""
     try:
         routing, queueing = rebuild("routing", found.routing), rebuild("queueing", found.queueing)
         moving = found.migration
         migration = None if moving is msgspec.UNSET else rebuild("migration", moving)
-        return Controller(routing, queueing, found.settings, migration=migration)
+        return Controller(routing, queueing, found.settings, migration=migration, witness=witness)
     except ValueError as error:
         raise LogError(f"line 1: {error}") from None
 
 
-def replay(lines: Iterable[bytes]) -> Replayed:
+class Recording:
+    """A log that is read: its header at once, then its entries, each with its line number (from 1).
+
+    Raises LogError for an empty log and for lines that cannot be read, but for a last one without an end:
+    then it is `cut_off` after the entry before.
+    """
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._rest = enumerate(lines, 1)
+        _, head = next(self._rest, (0, None))
+        if head is None:
+            raise LogError("the log is empty")
+        self.header = read_header(head)
+        self.cut_off = False
+
+    def __iter__(self) -> Iterator[tuple[int, Entry]]:
+        for number, line in self._rest:
+            try:
+                found = read_entry(line, number)
+            except LogError:
+                self.cut_off = not line.endswith(b"\n") and next(self._rest, None) is None
+                if self.cut_off:
+                    return
+                raise
+            yield number, found
+
+
+class Retelling:
+    """A log that a fresh controller hears, entry by entry, while a `witness` looks on.
+
+    `first_difference` is the line of the first answer that was not the one on record.
+    """
+
+    def __init__(self, recording: Recording, witness: Witness | None = None) -> None:
+        self.recording = recording
+        self.controller = controller_of(recording.header, witness=witness)
+        self.first_difference: int | None = None
+
+    def __iter__(self) -> Iterator[tuple[Entry, list[Action]]]:
+        """Yield each entry with the answer that the controller gave now."""
+        for number, recorded in self.recording:
+            again = tell(self.controller, recorded.event, number)
+            if again != recorded.actions and self.first_difference is None:
+                self.first_difference = number
+            yield recorded, again
+
+
+def replay(lines: Iterable[bytes], *, witness: Witness | None = None) -> Replayed:
     """Feed a log's events to a fresh controller and compare each answer with the one on record.
 
-    Raises LogError for an empty log and for lines that cannot be read, but for a last one without an end.
+    Raises what reading a Recording does. A `witness` looks on.
     """
-    rest = iter(lines)
-    head = next(rest, None)
-    if head is None:
-        raise LogError("the log is empty")
-    controller = controller_of(read_header(head))
-    cut_off = False
+    told = Retelling(Recording(lines), witness)
     events = actions = identical = 0
-    first = None
-    for number, line in enumerate(rest, 2):
-        try:
-            recorded = read_entry(line, number)
-        except LogError:
-            cut_off = not line.endswith(b"\n") and next(rest, None) is None
-            if cut_off:
-                break
-            raise
-        again = _answer(controller, recorded.event, number)
+    for recorded, again in told:
         events += 1
         actions += len(recorded.actions)
         if again == recorded.actions:
             identical += len(again)
-        elif first is None:
-            first = number
     return Replayed(
-        events=events, actions=actions, identical=identical, first_difference=first, cut_off=cut_off
+        events=events,
+        actions=actions,
+        identical=identical,
+        first_difference=told.first_difference,
+        cut_off=told.recording.cut_off,
     )
 
 
-def _answer(controller: Controller, event: Event, number: int) -> list[Action]:
+def tell(controller: Controller, event: Event, number: int) -> list[Action]:
+    """Let a controller answer the event on a line; a LogError names the line if it cannot."""
     try:
         return controller.on(event)
     except ValueError as error:

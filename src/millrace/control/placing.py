@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from millrace.control.expiry import Expiries
 from millrace.control.flight import Flight
 from millrace.control.lawful import complaint
 from millrace.control.state import State
+from millrace.control.witness import Witness
 from millrace.core.event import Action, Dispatch, Event, Refuse
+from millrace.core.explanation import reasons
 from millrace.core.fleet import (
     Decision,
     FleetView,
@@ -23,6 +25,7 @@ from millrace.core.fleet import (
     Sent,
 )
 from millrace.core.request import Request
+from millrace.core.weighed import Explanation
 
 
 class Placer:
@@ -34,6 +37,8 @@ class Placer:
         queueing: QueueingPolicy,
         state: State,
         learners: Sequence[Callable[[Event | Sent], None]],
+        *,
+        witness: Witness | None = None,
     ) -> None:
         self.routing = routing
         self.queueing = queueing
@@ -41,6 +46,7 @@ class Placer:
         self.settings = state.settings
         self.expiries = Expiries(state.flights)
         self._learners = learners
+        self._witness = witness
 
     def may_go_on(self, flight: Flight) -> bool:
         """Whether a request that failed may be tried once more, if need be as one for its next fallback."""
@@ -78,7 +84,7 @@ class Placer:
             decision = self._decide(flight, chosen, view)
             if isinstance(decision, Hold):
                 return False
-            self._carry_out(decision, flight, now_s, actions)
+            self._carry_out(decision, flight, view, actions)
             return True
         return False
 
@@ -108,7 +114,7 @@ class Placer:
             if isinstance(decision, Hold):
                 return
             self.state.unhold(flight)
-            self._carry_out(decision, flight, now_s, actions)
+            self._carry_out(decision, flight, view, actions)
 
     def _decide(self, flight: Flight, chosen: Request, view: FleetView) -> Decision:
         """Ask the routing policy, and check that its answer can be carried out."""
@@ -123,14 +129,20 @@ class Placer:
         decision = self.routing.route(chosen, view)
         if wrong := complaint(decision, chosen, self.state.replicas):
             raise ValueError(f"{type(self.routing).__module__} {wrong}")
+        if self._witness is not None:
+            self._witness.decided(chosen, view, decision)
         return decision
 
     def _carry_out(
-        self, decision: Route | Reject, flight: Flight, now_s: float, actions: list[Action]
+        self, decision: Route | Reject, flight: Flight, view: FleetView, actions: list[Action]
     ) -> None:
-        """Send a request that is in no queue, or turn it away."""
+        """Send a request that is in no queue, or turn it away; the view is as the policy saw it."""
+        now_s = view.now_s
         if isinstance(decision, Route):
             request, prefill_on = flight.request, decision.prefill_on
+            told: Explanation | UnsetType = UNSET
+            if self.settings.log_scores is True:
+                told = reasons(self.routing, request, view, decision.why)
             if prefill_on is None:
                 self.state.launch(flight, decision.replica, now_s)
             else:
@@ -138,7 +150,9 @@ class Placer:
             model = UNSET if request.model == flight.model else request.model
             before = UNSET if prefill_on is None else prefill_on
             after = flight.resumed_tokens or UNSET
-            actions.append(Dispatch(request.id, decision.replica, flight.attempts, model, before, after))
+            actions.append(
+                Dispatch(request.id, decision.replica, flight.attempts, model, before, after, told)
+            )
             for note in self._learners:
                 note(Sent(now_s, request, prefill_on or decision.replica, queued_tokens=flight.queued_tokens))
         elif self.fall_back(flight):

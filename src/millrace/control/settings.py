@@ -26,6 +26,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     `prefix_knowledge` says from what it is known which prompt blocks a replica holds: from nothing, from what
     was sent to it (unset as well), or from what its engine says of its cache. What was sent is believed to
     be there for `prefix_ttl_s`; if that is unset, as long as there is memory, or for 2 s under `events`.
+
+    With `log_scores` each Dispatch carries what the routing policy weighed, which costs as much as deciding
+    once more, and makes logs several times as long.
     """
 
     max_attempts: int = 3
@@ -36,6 +39,7 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     prefix_knowledge: PrefixKnowledge | UnsetType = UNSET
     prefix_ttl_s: float | UnsetType = UNSET
     max_waiting: int | UnsetType = UNSET
+    log_scores: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "max_held", "prefix_index_bytes"):
