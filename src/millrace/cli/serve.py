@@ -8,16 +8,18 @@ from typing import Any
 
 import msgspec
 import typer
+from msgspec import UNSET
 
 from millrace.cli import knowing, patience
 from millrace.cli import serving_options as options
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.cli.patience import BUDGET, PATIENCE
+from millrace.cli.route import shadows
 from millrace.cli.serving import aliases_of, fallbacks_of, in_options, words_of
 from millrace.cli.serving_demo import serve_demo
 from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.replica import ReplicaSpec
-from millrace.gateway import AddressError, GatewaySettings, require_free
+from millrace.gateway import AddressError, GatewaySettings, Shadows, require_free
 from millrace.gateway import run as run_gateway
 from millrace.launch import gateway_command
 from millrace.policies import load
@@ -47,6 +49,8 @@ def run(
     queueing: options.Queueing = "fcfs",
     migration: options.Migration = None,
     event_log: options.EventLog = None,
+    log_scores: options.LogScores = False,
+    shadow: options.Shadow = None,
     alias: options.Alias = None,
     fallback: options.Fallback = None,
     answer_as_asked: options.AnswerAsAsked = True,
@@ -69,19 +73,25 @@ def run(
     with in_options():
         patient, settings = _control(context.params), _gateway(context.params)
         knowing.require_speakers(settings, patient)
-    mover = None if migration is None else load("migration", migration)
-    controller = Controller(load("routing", routing), load("queueing", queueing), patient, migration=mover)
-    _serve(settings, controller, demo)
+    watching = None if shadow is None else Shadows(shadows(shadow))
+    controller = _controller(context.params, patient, watching)
+    _serve(settings, controller, watching, demo)
     again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
     gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
     raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
 
 
-def _serve(settings: GatewaySettings, controller: Controller, demo: bool) -> None:
+def _controller(said: Mapping[str, Any], patient: ControlSettings, watching: Shadows | None) -> Controller:
+    routing, queueing = load("routing", said["routing"]), load("queueing", said["queueing"])
+    migration = None if said["migration"] is None else load("migration", said["migration"])
+    return Controller(routing, queueing, patient, migration=migration, witness=watching)
+
+
+def _serve(settings: GatewaySettings, controller: Controller, watching: Shadows | None, demo: bool) -> None:
     """Serve engines that run already until told to end; of a demo only see that its ports are free."""
     try:
         if not demo:
-            raise typer.Exit(run_gateway(settings, controller))
+            raise typer.Exit(run_gateway(settings, controller, watching))
         require_free(settings)
     except AddressError as error:
         raise CommandError(f"{error}; choose another --{error.setting}", EXIT_USAGE) from None
@@ -97,6 +107,7 @@ def _control(said: Mapping[str, Any]) -> ControlSettings:
         max_held=said["max_held"],
         max_hold_s=said["max_hold"],
         retry_budget=budget,
+        log_scores=said["log_scores"] or UNSET,
         **knowing.control_fields_of(said),
     )
 

@@ -60,6 +60,8 @@ def words_of(said: Mapping[str, object], *, leave_out: Collection[str]) -> list[
     for name, value in said.items():
         if name == "answer_as_asked":
             words += [] if value else ["--answer-as-served"]
+        elif isinstance(value, bool) and name not in leave_out:
+            words += [f"--{name.replace('_', '-')}"] if value else []
         elif name not in leave_out and value is not None:
             values = value if isinstance(value, list | tuple) else [value]
             words += [word for one in values for word in (f"--{name.replace('_', '-')}", str(one))]

@@ -113,6 +113,22 @@ EventLog = Annotated[
         metavar="FILE", help="Write every event and decision to this file.", rich_help_panel=POLICIES
     ),
 ]
+LogScores = Annotated[
+    bool,
+    typer.Option(
+        "--log-scores",
+        help="Write what was weighed for each decision too, for `millrace route`.",
+        rich_help_panel=POLICIES,
+    ),
+]
+Shadow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY[,POLICY]",
+        help="Ask these policies too, and count on the metrics page how often they disagree.",
+        rich_help_panel=POLICIES,
+    ),
+]
 Alias = Annotated[
     list[str] | None,
     typer.Option(

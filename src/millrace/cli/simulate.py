@@ -63,6 +63,7 @@ def run(
     report: options.Report = None,
     chrome_trace: options.ChromeTrace = None,
     log: options.Log = None,
+    log_scores: options.LogScores = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
@@ -79,6 +80,8 @@ def run(
 
 
 def _scenario(given: Mapping[str, Any]) -> Scenario:
+    if given["log_scores"] and given["log"] is None:
+        raise ValueError("--log-scores is about the log: say --log FILE too")
     # The parameters that the verb itself does not use are the scenario's fields, by the same names.
     asked = {name: given[name] for name in Scenario.__struct_fields__}
     return Scenario(**asked | {"itl": given["itl"] or given["report"] is not None})

@@ -3,5 +3,6 @@
 from millrace.gateway.listening import AddressError, require_free
 from millrace.gateway.server import run
 from millrace.gateway.settings import GatewaySettings
+from millrace.gateway.shadows import Shadows
 
-__all__ = ["AddressError", "GatewaySettings", "require_free", "run"]
+__all__ = ["AddressError", "GatewaySettings", "Shadows", "require_free", "run"]

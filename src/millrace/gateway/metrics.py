@@ -98,6 +98,7 @@ class Metrics:
         self.resumed: Counter[str] = Counter()
         self.moves: Counter[str] = Counter()
         self.tokenized: Counter[str] = Counter()
+        self.shadowed: Counter[tuple[str, str]] = Counter()
         self.kv_batches: dict[str, Counter[str]] = {}
         self.kv_ignored: dict[str, Counter[str]] = {}
         self.overhead = Histogram(_OVERHEAD_SECONDS)
@@ -160,6 +161,11 @@ class Metrics:
         yield _family(
             "stream_unfinished_total", "Streams an engine ended without end mark", "counter", unfinished
         )
+        shadowed = {
+            f'policy="{_escaped(policy)}",agreement="{how}"': float(count)
+            for (policy, how), count in self.shadowed.items()
+        }
+        yield _family("shadow_decision_total", "What shadows made of decisions", "counter", shadowed)
         asked = _by("outcome", self.tokenized)
         yield _family("prefix_tokens_total", "Prompts whose tokens were to be found", "counter", asked)
         batches = _by_replica("outcome", self.kv_batches)

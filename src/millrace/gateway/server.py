@@ -23,6 +23,7 @@ from millrace.gateway.health import examine, watch
 from millrace.gateway.journal import Journal
 from millrace.gateway.listening import address, listen, port_of
 from millrace.gateway.settings import GatewaySettings
+from millrace.gateway.shadows import Shadows
 
 FILES = 1 << 18
 SWEEP_S = 0.5
@@ -31,8 +32,10 @@ LAST_WRITES_S = 2.0
 INTERRUPTED = 1
 
 
-def run(settings: GatewaySettings, controller: Controller) -> int:
+def run(settings: GatewaySettings, controller: Controller, shadows: Shadows | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice.
+
+    `shadows` are the controller's witness, if it has one, whose counts are on the metrics page.
 
     Raises AddressError if it cannot listen, OSError if it cannot write its log.
     """
@@ -41,13 +44,17 @@ def run(settings: GatewaySettings, controller: Controller) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings, controller))
+        return runner.run(_serve(settings, controller, shadows))
 
 
 @asynccontextmanager
-async def listening(settings: GatewaySettings, controller: Controller) -> AsyncIterator[Gateway]:
+async def listening(
+    settings: GatewaySettings, controller: Controller, shadows: Shadows | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs. Raises AddressError, and OSError if it cannot log."""
     gateway = Gateway(settings, controller)
+    if shadows is not None:
+        gateway.metrics.shadowed = shadows.counted
     servers = [await _listen(gateway, settings.host, settings.port, "port")]
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -104,10 +111,10 @@ async def drain(gateway: Gateway, hurry: asyncio.Event) -> None:
         await asyncio.sleep(DRAIN_STEP_S)
 
 
-async def _serve(settings: GatewaySettings, controller: Controller) -> int:
+async def _serve(settings: GatewaySettings, controller: Controller, shadows: Shadows | None) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(lambda: hurry.set() if stop.is_set() else stop.set())
-    async with listening(settings, controller) as gateway:
+    async with listening(settings, controller, shadows) as gateway:
         if gateway.admin.port is not None:
             admin = address(settings.admin_host, gateway.admin.port)
             print(f"admin http://{admin}", file=sys.stderr, flush=True)

@@ -281,6 +281,14 @@ Log = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+LogScores = Annotated[
+    bool,
+    typer.Option(
+        "--log-scores",
+        help="Let the log say what was weighed for each decision, for `millrace route`.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Say nothing but results and errors.", rich_help_panel=OUTPUT),

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -73,6 +73,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     link: str | None = None
     energy: bool = False
     itl: bool = False
+    log_scores: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
@@ -211,6 +212,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 max_attempts=self.max_attempts,
                 max_held=self.max_held,
                 max_hold_s=self.max_hold_s,
+                log_scores=self.log_scores or UNSET,
                 retry_budget=RetryBudget(
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),

@@ -196,11 +196,11 @@ class Policy:
     def _crowding(self, one: Candidate, room_s: float) -> tuple[float, float, int]:
         if one.ttft_s > room_s:
             return inf, one.ttft_s, one.replica.in_flight
-        cost_s = one.work_s + one.adapter_s + self._imposed_s(one)
-        return cost_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
+        own_s = (one.work_s + one.adapter_s) * (1.0 + self.others_weight * one.replica.running)
+        return own_s + self.wait_weight * one.wait_s, one.wait_s, one.replica.in_flight
 
     def _imposed_s(self, one: Candidate) -> float:
-        """What those that run lose, all together, as far as that counts."""
+        """What those that run lose, as far as it counts where there is room."""
         return (one.work_s + one.adapter_s) * self.others_weight * one.replica.running
 
     def _sparing(self, one: Candidate) -> tuple[float, float, int]:
