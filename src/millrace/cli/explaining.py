@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
+from millrace.cli.output import columns
+from millrace.cli.simulating.results import laid_out
 from millrace.control.hindsight import Answer, Candidate, Compared, Errors
 from millrace.core.fleet import Route
 
@@ -44,16 +46,15 @@ def weighed(answer: Answer) -> Table:
     own = ["total", *terms] if answer.by else []
     predicts = any(one.ttft_s is not None for one in answer.candidates)
     heads = [*own, *(["first token"] if predicts else []), *BOOKS]
-    table = Table("", "replica")
-    for head in heads:
-        table.add_column(head.removesuffix("_s"), justify="right", no_wrap=True)
     chosen = answer.decision.replica if isinstance(answer.decision, Route) else None
+    rows = []
     for one in answer.candidates:
         cells = _own(one, terms) if answer.by else []
         cells += [_seconds(one.ttft_s)] if predicts else []
         cells += [_seconds(one.foreseen_s), str(one.cached_tokens), str(one.waiting), str(one.running)]
-        table.add_row("→" if one.replica == chosen else "", one.replica, *cells, str(one.queued_tokens))
-    return table
+        mark = "→" if one.replica == chosen else " "
+        rows.append([f"{mark} {one.replica}", *cells, str(one.queued_tokens)])
+    return _table(["  replica", *(head.removesuffix("_s") for head in heads)], rows)
 
 
 def _own(one: Candidate, terms: Sequence[str]) -> list[str]:
@@ -62,45 +63,46 @@ def _own(one: Candidate, terms: Sequence[str]) -> list[str]:
 
 def disagreements(compared: Iterable[Compared]) -> Table:
     """Show how often each shadow disagrees, and what the forecast makes of it."""
-    table = Table("shadow")
-    for head in ("decisions", "disagrees", "elsewhere", "not sent", "sooner", "later"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for head in ("gain mean", "where elsewhere", "p50", "p99", "cached tokens"):
-        table.add_column(head, justify="right", no_wrap=True)
+    counts = ["decisions", "disagrees", "elsewhere", "not sent", "sooner", "later"]
+    rows = []
     for one in compared:
         gain_s = one.gain_s
-        counts = (one.other, one.none, one.sooner, one.later)
         where = (gain_s.mean, gain_s.p50, gain_s.p99) if gain_s else (None, None, None)
-        table.add_row(
-            one.policy,
-            str(one.decisions),
-            f"{one.disagreement:.1%}",
-            *map(str, counts),
-            _gain(one.mean_gain_s),
-            *map(_gain, where),
-            f"{one.gained_cached_tokens:+d}",
-        )
-    return table
+        counted = map(str, (one.other, one.none, one.sooner, one.later))
+        gains = map(_gain, (one.mean_gain_s, *where))
+        first = [one.policy, str(one.decisions), f"{one.disagreement:.1%}"]
+        rows.append([*first, *counted, *gains, f"{one.gained_cached_tokens:+d}"])
+    gained = ["gain", "gain elsewhere", "p50", "p99", "cached tokens"]
+    return _table(["shadow", *counts, *gained], rows)
 
 
 def swaps(compared: Iterable[Compared]) -> Table:
     """Show from where to where each shadow would have turned the most requests."""
-    table = Table("shadow", "sent to", "rather to")
-    table.add_column("requests", justify="right")
-    for one in compared:
-        for swap in one.swaps[:MOST_SWAPS]:
-            table.add_row(one.policy, swap.sent, swap.shadow, str(swap.requests))
-    return table
+    rows = [
+        [f"{one.policy}: {swap.sent} → {swap.shadow}", str(swap.requests)]
+        for one in compared
+        for swap in one.swaps[:MOST_SWAPS]
+    ]
+    return _table(["sent to → rather to", "requests"], rows)
 
 
 def errors(by: str, rows: Iterable[Errors]) -> Table:
     """Show how far somebody's predictions were off, by replica."""
-    table = Table(by)
-    for head in ("requests", "came after", "predicted", "later by", "off by", "off p50", "off p90"):
-        table.add_column(head, justify="right", no_wrap=True)
+    heads = ["requests", "came after", "predicted", "later by", "off by", "off p50", "off p90"]
+    shown = []
     for row in rows:
         seconds = (row.actual_s, row.predicted_s, row.bias_s, row.absolute_s, row.p50_s, row.p90_s)
-        table.add_row(row.replica, str(row.requests), *map(_seconds, seconds))
+        shown.append([row.replica, str(row.requests), *map(_seconds, seconds)])
+    return _table([by, *heads], shown)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    head, *lines = laid_out([heads, *rows], columns())
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(head):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
     return table
 
 

@@ -43,3 +43,12 @@ def test_options_are_said_again_as_they_were() -> None:
     words = ["--max-hold", "2.5", "--alias", "a=b", "--alias", "c=d"]
     assert words_of(said, leave_out=("demo",)) == words
     assert words_of({"answer_as_asked": False}, leave_out=()) == ["--answer-as-served"]
+
+
+def test_a_flag_is_said_again_only_if_it_was_given() -> None:
+    assert words_of({"log_scores": True, "shadow": "random"}, leave_out=()) == [
+        "--log-scores",
+        "--shadow",
+        "random",
+    ]
+    assert words_of({"log_scores": False, "demo": True, "shadow": None}, leave_out=("demo",)) == []
