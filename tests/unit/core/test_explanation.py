@@ -54,7 +54,7 @@ def test_our_policy_tells_which_rule_was_at_hand() -> None:
         return told.by
 
     assert rule() == "seconds to a first token, the least wins"
-    assert rule(slo_ttft_s=1000.0) == "seconds of work and of waiting, the least wins"
+    assert rule(slo_ttft_s=1000.0) == "seconds of work, for others too, and of waiting, the least wins"
     assert rule(slo_ttft_s=1.0) == "seconds of waiting, the most wins"
 
 
