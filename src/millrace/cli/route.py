@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from msgspec.structs import asdict
 
 from millrace.cli import explaining
+from millrace.cli import route_options as options
 from millrace.cli.options import names_of, read, slo_of
 from millrace.cli.output import put_json, put_table, say
 from millrace.control.hindsight import (
@@ -27,64 +28,23 @@ from millrace.policies import load
 
 app = typer.Typer(help="See why requests went where they did, from an event log.", no_args_is_help=True)
 
-QUESTION = "A request that nobody sent"
-Log = Annotated[
-    Path, typer.Option("--log", metavar="FILE", help="An event log that a gateway or a simulation wrote.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 
 @app.command("explain")
 def explain(
     *,
-    log: Log,
-    request: Annotated[
-        str | None, typer.Option(metavar="ID", help="A request of the log: why did it go there?")
-    ] = None,
-    attempt: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Which of the times that it was sent.")
-    ] = 1,
-    policy: Annotated[
-        str | None,
-        typer.Option(metavar="POLICY", help="Ask this routing policy instead of the log's own."),
-    ] = None,
-    at: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Or a moment of the log: where would a request go?",
-            rich_help_panel=QUESTION,
-        ),
-    ] = None,
-    prompt_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Its prompt's length.", rich_help_panel=QUESTION)
-    ] = None,
-    prefix_of: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="The request of the log whose prompt it begins like; what is not said is as there.",
-            rich_help_panel=QUESTION,
-        ),
-    ] = None,
-    prefix_tokens: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="For so many tokens only.", rich_help_panel=QUESTION),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Its model.", rich_help_panel=QUESTION)
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its low-rank adapter.", rich_help_panel=QUESTION)
-    ] = None,
-    session: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its session.", rich_help_panel=QUESTION)
-    ] = None,
-    slo: Annotated[
-        str | None,
-        typer.Option(metavar="ttft=TIME", help="Its objective, like ttft=2s.", rich_help_panel=QUESTION),
-    ] = None,
-    as_json: AsJson = False,
+    log: options.Log,
+    request: options.Logged = None,
+    attempt: options.Attempt = 1,
+    policy: options.Instead = None,
+    at: options.At = None,
+    prompt_tokens: options.PromptTokens = None,
+    prefix_of: options.PrefixOf = None,
+    prefix_tokens: options.PrefixTokens = None,
+    model: options.Model = None,
+    adapter: options.Adapter = None,
+    session: options.Session = None,
+    slo: options.Objective = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what the policy weighed when it sent a request: every candidate's terms, and why one won."""
     if (request is None) == (at is None):
@@ -112,11 +72,9 @@ def explain(
 @app.command("shadow")
 def shadow(
     *,
-    log: Log,
-    policy: Annotated[
-        str, typer.Option(metavar="POLICY[,POLICY]", help="The routing policies to ask as well.")
-    ],
-    as_json: AsJson = False,
+    log: options.Log,
+    policy: options.Shadows,
+    as_json: options.AsJson = False,
 ) -> None:
     """Ask other policies at each decision of a log: how often they disagree, and what that would gain."""
     with _lines(log) as lines:
@@ -130,7 +88,7 @@ def shadow(
 
 
 @app.command("report")
-def hold_against(*, log: Log, as_json: AsJson = False) -> None:
+def hold_against(*, log: options.Log, as_json: options.AsJson = False) -> None:
     """Compare, by replica, when first tokens were predicted with when they came."""
     with _lines(log) as lines:
         found = report(lines)

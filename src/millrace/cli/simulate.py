@@ -72,10 +72,7 @@ def run(
         _refuse(sensitivity, energy, itl, log, requests_out, report, chrome_trace)
         _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
         return
-    tasks = runs.tasks_of(
-        scenario, policies, repeat=repeat, sensitivity=sensitivity, log=log, lanes=chrome_trace, report=report
-    )
-    every = runs.run_all(list(tasks), processes=processes, quiet=quiet)
+    every = _run_all(scenario, policies, context.params)
     _show(every, scenario, _write(every, scenario, requests_out, report), quiet=quiet, as_json=as_json)
 
 
@@ -85,6 +82,19 @@ def _scenario(given: Mapping[str, Any]) -> Scenario:
     # The parameters that the verb itself does not use are the scenario's fields, by the same names.
     asked = {name: given[name] for name in Scenario.__struct_fields__}
     return Scenario(**asked | {"itl": given["itl"] or given["report"] is not None})
+
+
+def _run_all(scenario: Scenario, policies: list[str], given: Mapping[str, Any]) -> list[runs.Ran]:
+    tasks = runs.tasks_of(
+        scenario,
+        policies,
+        repeat=given["repeat"],
+        sensitivity=given["sensitivity"],
+        log=given["log"],
+        lanes=given["chrome_trace"],
+        report=given["report"],
+    )
+    return runs.run_all(list(tasks), processes=given["processes"], quiet=given["quiet"])
 
 
 def _refuse(*beside_find: object) -> None:
