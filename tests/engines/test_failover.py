@@ -30,7 +30,7 @@ async def test_another_of_vllm_goes_on_to_the_letter(vllms: list[Publishing], tm
         await engine.up()
     one, two = (engine.process for engine in vllms)
     async with gateway(tmp_path, {"one": one, "two": two}) as front:
-        await unnoticed(front, two, tmp_path)
+        assert await unnoticed(front, two, tmp_path, queued_at="two") == {"one"}
 
 
 async def test_our_engine_goes_on_to_the_letter(
@@ -38,7 +38,7 @@ async def test_our_engine_goes_on_to_the_letter(
 ) -> None:
     await vllms[1].up()
     async with gateway(tmp_path, {"ours": ours, "vllm": vllms[1].process}) as front:
-        await unnoticed(front, vllms[1].process, tmp_path)
+        assert await unnoticed(front, vllms[1].process, tmp_path, queued_at="vllm") == {"ours"}
 
 
 async def test_it_goes_on_with_answers_of_our_engine_to_the_letter(
@@ -51,13 +51,26 @@ async def test_it_goes_on_with_answers_of_our_engine_to_the_letter(
         await unnoticed(front, victim, tmp_path)
 
 
-async def unnoticed(front: Client, victim: Process, folder: Path) -> None:
-    """Ask twice, the second time with a victim that is killed once all have begun, and compare."""
+async def unnoticed(
+    front: Client, victim: Process, folder: Path, *, queued_at: str | None = None
+) -> set[str]:
+    """Ask twice, the second time with a victim that is killed once all have begun, and compare.
+
+    At a victim that answers no more than four at once, and so is `queued_at`, one that is no stream waits
+    as well by then; return who gave it and its like.
+    """
     undisturbed = await streams(front)
+    wholes: list[Answer] = []
 
     async def kill_it(answers: list[Answer]) -> None:
         await until(lambda: _begun(answers), "all streams have begun")
+        count = 2 if queued_at else 0
+        asked = [front.complete(f"x = {n}", max_tokens=8, ignore_eos=True) for n in range(count)]
+        asking = asyncio.gather(*asked)
+        if queued_at:
+            await until(lambda: _queued(front, queued_at), "one waits behind the victim's streams")
         await victim.crash()
+        wholes.extend(await asking)
 
     for answer, same in zip(await streams(front, kill_it), undisturbed, strict=True):
         assert answer.done
@@ -68,6 +81,8 @@ async def unnoticed(front: Client, victim: Process, folder: Path) -> None:
     resumed = [a for a in actions if isinstance(a, Dispatch) and isinstance(a.resume_tokens, int)]
     assert len(resumed) >= STREAMS // 4, "it was killed too late"
     assert await front.gauge("millrace_stream_resumed_total") == len(resumed)
+    assert all(whole.usage[0]["completion_tokens"] == 8 for whole in wholes)
+    return {whole.headers["x-millrace-replica"] for whole in wholes}
 
 
 async def streams(
@@ -90,6 +105,12 @@ async def streams(
 
 async def _begun(answers: list[Answer]) -> bool:
     return all(answer.text for answer in answers)
+
+
+async def _queued(front: Client, replica: str) -> bool:
+    _, page = await front.get("/metrics")
+    lines = [line for line in page.splitlines() if line.startswith("millrace_request_running{")]
+    return any(f'replica="{replica}"' in line and float(line.split()[-1]) == 5 for line in lines)
 
 
 def _counts(usage: dict[str, Any]) -> tuple[int, int, int]:
