@@ -83,3 +83,12 @@ def test_a_view_can_be_had_to_ask_about_a_request() -> None:
         made.on(event)
     view = made.view(9.0, "m")
     assert (view.now_s, view.routed, len(view.replicas)) == (9.0, 3, 2)
+
+
+def test_replicas_that_were_not_to_be_asked_are_not_weighed_either() -> None:
+    events = [*joined("a", "b"), *(arrived(1.0, f"q{n}") for n in range(2))]
+    log = log_of(events, log_scores=True, max_waiting=1)
+    assert replay(log).first_difference is None
+    made = controller(load("routing", "least_work"), log_scores=True, max_waiting=1)
+    told = [action.reasons for event in events for action in made.on(event) if isinstance(action, Dispatch)]
+    assert [len(one.weighed) for one in told if one is not UNSET] == [2, 1]
