@@ -113,3 +113,24 @@ def test_a_stream_may_move_again_and_again(engines: dict[str, Engine]) -> None:
         await all_idle(engines)
 
     uvloop.run(asyncio.wait_for(scenario(), PATIENCE_S))
+
+
+def test_an_engine_that_is_killed_while_streams_move_both_ways_costs_nobody_a_word(
+    engines: dict[str, Engine],
+) -> None:
+    async def scenario() -> None:
+        async with gateway_for(backends=backends(engines)) as gateway:
+            expected = await undisturbed(gateway, range(STREAMS))
+        restless = Restless(times=20, period_s=0.02)
+        mind = Controller(RoundRobin(), Fcfs(), migration=restless)
+        async with gateway_for(mind=mind, backends=backends(engines)) as gateway:
+            answers = asyncio.create_task(undisturbed(gateway, range(STREAMS)))
+            while gateway.metrics.moves["moved"] < STREAMS:
+                await asyncio.sleep(0.001)
+            engines["b"].process.kill()
+            assert await answers == expected
+            assert gateway.metrics.resumed["elsewhere"] > 0
+            assert not gateway.exchanges
+        await all_idle({"a": engines["a"]})
+
+    uvloop.run(asyncio.wait_for(scenario(), PATIENCE_S))
