@@ -23,6 +23,7 @@ class Between:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._jobs: list[_Job] = []
+        self._closed: Exception | None = None
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -30,8 +31,11 @@ class Between:
     async def ask(self, look: Callable[[], Callable[[], T]]) -> T:
         """Have `look` called on the event loop, and what it returns on the thread of the steps.
 
-        Nothing changes in between, so what `look` saw is still true. Raises what either raises.
+        Nothing changes in between, so what `look` saw is still true. Raises what either raises, and what
+        it was closed with.
         """
+        if self._closed is not None:
+            raise self._closed
         job = _Job(look, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._wake()
@@ -55,7 +59,8 @@ class Between:
                     job.done.set_result(result)
 
     def close(self, error: Exception) -> None:
-        """Disappoint all that wait."""
+        """Disappoint all that wait, and whoever asks later."""
+        self._closed = error
         jobs, self._jobs = self._jobs, []
         for job in jobs:
             if not job.done.done():

@@ -40,8 +40,9 @@ class Guests:
 
     def forget(self, id: str) -> None:
         """Somebody does not wait any more."""
-        if waiting := self._waiting.pop(id, None):
-            waiting.cancel()
+        waiting = self._waiting.pop(id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(TransferError("it was given up here"))
 
     async def _ask(self, sequence: Sequence, wish: Callable[[Sequence], None]) -> int:
         wish(sequence)

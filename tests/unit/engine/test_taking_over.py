@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from millrace.engine.answer import Answer
-from millrace.engine.errors import ApiError
+from millrace.engine.errors import ApiError, broken
 from millrace.engine.model import Model
 from millrace.engine.pulling import Puller
 from millrace.engine.weights import load_model
@@ -244,3 +244,44 @@ def test_who_stands_still_for_too_long_goes_on(model: Model, expected: list[int]
         return first + rest
 
     assert play(model, scene) == expected
+
+
+def test_an_engine_that_has_failed_gives_and_takes_nothing(model: Model) -> None:
+    async def scene(source: Side, target: Side, link: Link) -> list[int]:
+        kept = source.answer(PROMPT, 1, keeps=True)
+        source.loop.submit(kept)
+        await tokens_of(kept)
+        target.loop.close(broken)
+        where = params(source, kept.generations[0].id, move=False)
+        with pytest.raises(ApiError, match="has failed"):
+            await target.puller.prompt(where, target.answer(PROMPT, LENGTH))
+        answer, _ = await begun(source, 3)
+        source.loop.close(broken)
+        with pytest.raises(ApiError, match=r"has failed|it has ended|is stopping"):
+            await Side(model).puller.running(params(source), target.remake)
+        with pytest.raises(ApiError, match="has failed"):
+            await tokens_of(answer)
+        return []
+
+    play(model, scene)
+
+
+def test_an_answer_given_up_while_it_waits_for_blocks_is_given_up_at_once(model: Model) -> None:
+    async def scene(source: Side, target: Side, link: Link) -> list[int]:
+        kept = source.answer(PROMPT, 1, keeps=True)
+        source.loop.submit(kept)
+        await tokens_of(kept)
+        held, pool = Table(), target.loop.replica.batch.pool
+        assert pool.grow(held, 60)
+        answer = target.answer(PROMPT, LENGTH)
+        where = params(source, kept.generations[0].id, move=False)
+        pulling = asyncio.create_task(target.puller.prompt(where, answer))
+        while not target.loop.has(answer):
+            await asyncio.sleep(0.001)
+        target.loop.abort(answer)
+        with pytest.raises(ApiError, match="it was given up here"):
+            await pulling
+        pool.release(held)
+        return []
+
+    play(model, scene)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from millrace.core.replica import Limits
 from millrace.engine.answer import Answer
@@ -25,6 +26,7 @@ from millrace.policies.batching.split_fuse import Policy
 from millrace.replica.replica import Replica
 
 BLOCKS, BLOCK_TOKENS = 64, 4
+NUMBERS = count()
 ENVELOPE = Envelope("cmpl-1", 0, "m")
 
 
@@ -67,7 +69,7 @@ class Side:
     def answer(self, prompt: list[int], max_tokens: int, *, keeps: bool = False) -> Answer:
         """An answer that is not submitted yet."""
         made = generation(
-            f"s-{id(self)}", prompt, max_tokens, detokenizer=silent(), block_tokens=BLOCK_TOKENS
+            f"s-{next(NUMBERS)}", prompt, max_tokens, detokenizer=silent(), block_tokens=BLOCK_TOKENS
         )
         made.sequence.keeps = keeps
         return Answer([made])
@@ -81,7 +83,7 @@ class Side:
         along = attached.answering
         assert along is not None
         made: Generation = generation(
-            f"t-{id(self)}",
+            f"t-{next(NUMBERS)}",
             attached.prompt,
             along.max_tokens,
             detokenizer=silent(),
