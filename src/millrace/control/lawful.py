@@ -41,7 +41,8 @@ def objection(
 
 
 def _prefills(replica: ReplicaView, request: Request) -> bool:
-    return _serves(replica, request) and replica.spec.role in PREFILLING
+    encodes = replica.spec.role == "encode" and bool(request.media)
+    return _serves(replica, request) and (encodes or replica.spec.role in PREFILLING)
 
 
 def _serves(replica: ReplicaView, request: Request) -> bool:

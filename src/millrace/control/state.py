@@ -137,7 +137,9 @@ class State:
         flight.replica, flight.sent_s = replica_id, now_s
         flight.attempts += 1
         queued_tokens = request.prompt_tokens
-        if request.blocks:
+        if replica.spec.role == "encode":
+            queued_tokens = request.encode_tokens
+        elif request.blocks:
             queued_tokens -= self.prefixes[replica_id].remember(request)
         if request.adapter is not None:
             replica.adapters = _used(replica, request.adapter)
@@ -155,9 +157,11 @@ class State:
     def hand_over(self, flight: Flight) -> str:
         """Note that a prompt is computed, and its cache goes to who answers; return who computed it."""
         prefiller, replica = self._part(flight), self._replica(flight)
-        flight.queued_tokens = 0
+        held_tokens = self.prefixes[replica.id].remember(flight.request)
+        encoded = self.replicas[prefiller].spec.role == "encode"
+        flight.queued_tokens = flight.request.prompt_tokens - held_tokens if encoded else 0
         replica.waiting += 1
-        self.prefixes[replica.id].remember(flight.request)
+        replica.queued_tokens += flight.queued_tokens
         return prefiller
 
     def shift(self, flight: Flight, replica_id: str, now_s: float) -> None:

@@ -102,9 +102,16 @@ class FleetView(Struct, kw_only=True, eq=False):
 
     def prefilling(self, request: Request) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that only compute prompts of the request's model, in the same way."""
-        known, place = self.ready, ("prefill", request.model)
+        return self._only("prefill", request)
+
+    def encoding(self, request: Request) -> tuple[ReplicaView, ...]:
+        """Return the ready replicas that only encode media for the request's model, in the same way."""
+        return self._only("encode", request)
+
+    def _only(self, role: Role, request: Request) -> tuple[ReplicaView, ...]:
+        known, place = self.ready, (role, request.model)
         if known is None or (ready := known.get(place)) is None:
-            found = [r for r in self.replicas if r.spec.role == "prefill" and _is_ready(r, request.model)]
+            found = [r for r in self.replicas if r.spec.role == role and _is_ready(r, request.model)]
             ready = tuple(sorted(found, key=_by_id))
             if known is not None and ready:
                 known[place] = ready
@@ -133,6 +140,7 @@ class Route(Struct, frozen=True, tag=True):
     """Send the request to this replica; its prompt to `prefill_on` before, which hands over the KV cache.
 
     That is another replica, which only computes prompts, or does both: whose role changes with every request.
+    One that only encodes hands over what it made of the media; the prompt is computed where it is answered.
     """
 
     replica: str

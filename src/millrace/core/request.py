@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,6 +16,17 @@ class Slo(Struct, frozen=True, kw_only=True):
     tpot_s: float | None = None
 
 
+class Media(Struct, frozen=True):
+    """An image or a sound in a prompt, which an encoder turns into so many `tokens` in front of the text.
+
+    `key` stands for its content: equal media have equal keys, and the same blocks in a prefix cache.
+    """
+
+    kind: Literal["image", "audio", "video"]
+    key: int
+    tokens: int
+
+
 class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request, as much of it as a decision needs. Never changed after arrival.
 
@@ -22,7 +34,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     two requests share their first k blocks exactly when their first k hashes are equal.
     `deadline_s` is a moment on the fleet's clock after which an answer is worthless. `fallbacks` are models
     to turn to, in this order, while `model` has no ready replica, or after it turned the request away or
-    failed to answer it. `adapter` is the low-rank adapter that the model is to answer with.
+    failed to answer it. `media` come before the text of the prompt, and their tokens are among its tokens:
+    the blocks of both are one chain. `adapter` is the low-rank adapter that the model is to answer with.
     """
 
     id: str
@@ -39,6 +52,12 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     slo: Slo = Slo()
     fallbacks: tuple[str, ...] = ()
     adapter: str | None = None
+    media: tuple[Media, ...] = ()
+
+    @property
+    def encode_tokens(self) -> int:
+        """Tokens of the prompt that an encoder makes of media."""
+        return sum(one.tokens for one in self.media)
 
     def alternatives(self) -> Iterator[Request]:
         """Yield the request as it is for each of its fallbacks, with those left to turn to after that."""

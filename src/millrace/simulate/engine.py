@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from millrace.core.cost import CostModel
+from millrace.core.cost.encode import Encoder
 from millrace.core.replica import ReplicaSpec, Report
 from millrace.replica.progress import Progress
 from millrace.simulate.job import Job
@@ -19,7 +20,8 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     scheduling), so whoever arrives during a step waits for the end of the next one too. An engine of
     several `ranks` shares a model's experts among them, and its cost is a `SharedCost`. Once started, it
     is ready after `cold_start_s`. `idle_w` is what all its devices draw with nothing to do,
-    `kv_bytes_per_token` what a token takes in its KV cache; None is unknown.
+    `kv_bytes_per_token` what a token takes in its KV cache; None is unknown. One with an `encoder` takes
+    media, and one of the role `encode` does nothing else.
     """
 
     id: str
@@ -30,6 +32,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     cold_start_s: float = 0.0
     idle_w: float | None = None
     kv_bytes_per_token: float | None = None
+    encoder: Encoder | None = None
 
 
 class Engine(Protocol):

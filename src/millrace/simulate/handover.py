@@ -18,8 +18,6 @@ from millrace.replica.sequence import Sequence
 from millrace.simulate.engine import Engine
 from millrace.simulate.flight import Flight
 from millrace.simulate.links import Carried, Links, Transfer
-from millrace.simulate.lockstep import Lockstep
-from millrace.simulate.server import Server
 from millrace.simulate.world import DOWN, WHY, World
 
 
@@ -43,7 +41,7 @@ class SplitWorld(World):
     def __init__(
         self,
         *args: Any,
-        splitting: Mapping[str, Server | Lockstep],
+        splitting: Mapping[str, Any],
         carried: Carried | None = None,
         **how: Any,
     ) -> None:

@@ -24,6 +24,7 @@ from millrace.core.request import Slo
 from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
 from millrace.simulate.cache_pool import PooledWorld
+from millrace.simulate.encoding import EncodeServer, SeeingServer, SeeingWorld
 from millrace.simulate.engine import ServerSpec
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
@@ -124,7 +125,7 @@ def simulate(
 
 
 def _world(
-    engines: Sequence[Server | Lockstep],
+    engines: Sequence[Server | Lockstep | EncodeServer],
     transfers: Carried | None,
     *,
     splits: bool,
@@ -134,12 +135,19 @@ def _world(
     """Return what makes the world: one that carries KV caches only if prompts are computed for others, or
     requests may move.
     """
-    if not moving and not splits and not pool and all(engine.spec.role != "prefill" for engine in engines):
+    apart = any(engine.spec.role in ("prefill", "encode") for engine in engines)
+    if not (moving or splits or pool or apart):
         return World
     answered = {model for one in engines if one.spec.role in ANSWERING for model in one.spec.models}
     if alone := {model for one in engines for model in one.spec.models} - answered:
         raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
     splitting = {engine.id: engine for engine in engines}
+    if any(isinstance(engine, EncodeServer) for engine in engines):
+        if moving or pool:
+            raise ValueError(
+                "replicas that only encode go with no cache pool and no migration: leave them out"
+            )
+        return partial(SeeingWorld, splitting=splitting, carried=transfers)
     if not moving and not pool:
         return partial(SplitWorld, splitting=splitting, carried=transfers)
     alone_of = {engine.id: engine for engine in engines if isinstance(engine, Server)}
@@ -180,15 +188,23 @@ def _rare_collections() -> Iterator[None]:
 
 def _engine(
     spec: ServerSpec, batching: BatchingPolicy, leaping: bool, longest: int, *, metered: bool
-) -> Server | Lockstep:
+) -> Server | Lockstep | EncodeServer:
+    if spec.encoder and (metered or spec.ranks > 1):
+        raise ValueError(f"{spec.id} has an encoder: its energy is not known, nor how ranks would share it")
+    if spec.spec.role == "encode":
+        return EncodeServer(spec)
+    if spec.encoder:
+        return SeeingServer(spec, batching, leaping=leaping, longest=longest)
     if spec.ranks > 1:
         return (MeteredLockstep if metered else Lockstep)(spec, batching)
     return (MeteredServer if metered else Server)(spec, batching, leaping=leaping, longest=longest)
 
 
-def _counting(engines: Iterable[Server | Lockstep]) -> Iterator[Gaps]:
+def _counting(engines: Iterable[Server | Lockstep | EncodeServer]) -> Iterator[Gaps]:
     """Let engines, or each of their ranks, count inter-token gaps."""
     for engine in engines:
+        if isinstance(engine, EncodeServer):
+            continue
         for server in engine.ranks if isinstance(engine, Lockstep) else [engine]:
             server.gaps = Gaps()
             yield server.gaps

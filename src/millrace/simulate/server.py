@@ -40,6 +40,7 @@ class Server:
         self.ahead = spec.ahead
         self.kv_bytes_per_token = spec.kv_bytes_per_token
         self._load_s = self.spec.adapter_load_s or 0.0
+        self._delays = self._load_s > 0
         self._loading_s = 0.0
         self._fresh = partial(
             Replica, self.limits, batching, lengths=getattr(spec.cost, "needs_lengths", False)
@@ -150,7 +151,7 @@ class Server:
         self._run = run
         if run is None:
             return False
-        loading_s = self._loading_s = self._loads_s() if self._load_s else 0.0
+        loading_s = self._loading_s = self._loads_s() if self._delays else 0.0
         count, closing = 1, None
         if longest > 1 and not loading_s:
             assert isinstance(run, Run), "only leaps are so long"

@@ -91,7 +91,8 @@ def _unlawful(decision: Any, request: Request, fleet: FleetView) -> str | None:
     if decision.replica not in able:
         return f"chose {decision.replica!r}; able are: {', '.join(able) or 'none'}"
     both = [r.id for r in fleet.able(request) if r.spec.role == "both" and r.id != decision.replica]
-    prefilling = [*(r.id for r in fleet.prefilling(request)), *both]
+    apart = [*fleet.prefilling(request), *(fleet.encoding(request) if request.media else ())]
+    prefilling = [*(r.id for r in apart), *both]
     if decision.prefill_on not in (None, *prefilling):
         return f"prefills on {decision.prefill_on!r}; who does so are: {', '.join(prefilling) or 'none'}"
     return None

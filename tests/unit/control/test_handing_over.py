@@ -21,7 +21,7 @@ from millrace.core.event import (
 )
 from millrace.core.fleet import Decision, FleetView, Route, RoutingPolicy
 from millrace.core.replica import ReplicaSpec, Role
-from millrace.core.request import Request
+from millrace.core.request import Media, Request
 from millrace.testing import fakes
 from tests.unit.control.scripted import arrive, controller_of, counts
 
@@ -176,3 +176,17 @@ def test_a_first_token_says_that_the_prompt_is_computed() -> None:
     assert coming(controller, "d") == 0
     controller.on(Prefilled(2.0, "q0"))
     assert counts(controller, "d") == (0, 1, 0, 100)
+
+
+def test_an_encoder_is_charged_for_media_and_the_prompt_is_queued_where_it_is_answered() -> None:
+    controller = split(Picks("d", "x"))
+    controller.on(Reported(0.0, "x", "ready", ReplicaSpec(models=("m",), role="encode")))
+    image = Media("image", 1, 30)
+    assert arrive(controller, "q0", media=(image,)) == [Dispatch("q0", "d", 1, prefill_on="x")]
+    assert (counts(controller, "x"), coming(controller, "d")) == ((1, 0, 30, 0), 100)
+    controller.on(Prefilled(1.0, "q0"))
+    assert (counts(controller, "x"), counts(controller, "d")) == ((0, 0, 0, 0), (1, 0, 100, 0))
+    controller.on(Started(2.0, "q0"))
+    assert counts(controller, "d") == (0, 1, 0, 100)
+    with pytest.raises(ValueError, match="prefills on 'x', which does so for nobody"):
+        arrive(controller, "q1")
