@@ -48,10 +48,47 @@ class Shelf:
             self._blocks.popitem(last=False)
 
 
+class PooledServer(Server):
+    """An engine into whose prefix cache blocks come from outside, between two of its steps.
+
+    `lately` is what it computed or loaded last, as far as its memory has room: that is not asked of the pool.
+    """
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._coming: list[list[int]] = []
+        self.lately = Shelf(self.limits.kv_blocks)
+
+    def stock(self, blocks: list[int]) -> None:
+        """Put blocks into the prefix cache before the next step, unless requests hold too much memory."""
+        self._coming.append(blocks)
+
+    def start(self, now_s: float, slowdown: float = 1.0) -> bool:
+        """Begin the next run with what has come."""
+        for blocks in self._coming:
+            self._put(blocks)
+        self._coming.clear()
+        return super().start(now_s, slowdown)
+
+    def drop(self, now_s: float) -> dict[str, int]:
+        """Lose everything at once; return what `Server` does."""
+        self._coming.clear()
+        self.lately = Shelf(self.limits.kv_blocks)
+        return super().drop(now_s)
+
+    def _put(self, blocks: list[int]) -> None:
+        memory, table = self.replica.batch.pool, Table()
+        here = memory.matched(blocks)
+        if memory.acquire(table, blocks[:here], len(blocks)):
+            if here < len(blocks):
+                memory.publish(table, blocks, here, len(blocks))
+            memory.release(table)
+
+
 class Load(Struct, eq=False):
     """Blocks on their way from the pool to a replica, and what is to be done when they are there."""
 
-    server: Server
+    server: PooledServer
     blocks: list[int]
     then: Callable[[], object]
 
@@ -59,7 +96,7 @@ class Load(Struct, eq=False):
 class PooledWorld(SplitWorld):
     """A world with a pool: every prompt is looked up in it before it is queued anywhere."""
 
-    def __init__(self, *args: Any, pool: Tier, serving: dict[str, Server], **how: Any) -> None:
+    def __init__(self, *args: Any, pool: Tier, serving: dict[str, PooledServer], **how: Any) -> None:
         super().__init__(*args, **how)
         self._pool = pool
         self._serving = serving
@@ -79,13 +116,11 @@ class PooledWorld(SplitWorld):
         then = partial(super()._prefill, handover)
         self._look_up(self._serving[handover.source], handover.flight.rest, then)
 
-    def _look_up(self, server: Server, job: Job, then: Callable[[], object]) -> None:
+    def _look_up(self, server: PooledServer, job: Job, then: Callable[[], object]) -> None:
         """Load what is in the pool and not at the replica, if that is worth it, and go on."""
         blocks = job.engine_blocks(server.limits.block_tokens) if server.limits.prefix_caching else []
         there = self._shelf(job.request.model, server).matched(blocks)
-        lacking = (
-            (there - server.replica.batch.pool.matched(blocks)) * server.limits.block_tokens if there else 0
-        )
+        lacking = (there - server.lately.matched(blocks)) * server.limits.block_tokens if there else 0
         if lacking <= 0 or not self._is_worth(server, lacking):
             then()
             return
@@ -101,7 +136,7 @@ class PooledWorld(SplitWorld):
             )
         )
 
-    def _is_worth(self, server: Server, tokens: int) -> bool:
+    def _is_worth(self, server: PooledServer, tokens: int) -> bool:
         """Whether loading takes less time than computing; at an unknown speed it is taken to do."""
         speed = server.spec.prefill_tokens_per_s
         return speed is None or self._pool.move_s(tokens * _kv_bytes(server)) < tokens / speed
@@ -110,7 +145,8 @@ class PooledWorld(SplitWorld):
         self._loads.remove(load)
         server = load.server
         if not self._is_down(server.id):
-            _stock(server, load.blocks)
+            server.stock(load.blocks)
+            server.lately.use(load.blocks)
             if server.busy and server.cut(self.now_s):
                 self._agenda.at(server.end_s, self._ended, self.servers[server.id])
         load.then()
@@ -122,13 +158,14 @@ class PooledWorld(SplitWorld):
             if flight is not None and flight.replica is not None:
                 server = self._serving[flight.replica]
                 self._shelf(flight.job.request.model, server).use(sequence.blocks)
+                server.lately.use(sequence.blocks)
         super()._progressed(progress)
 
     def _retire(self, server: Engine) -> None:
         if all(load.server.id != server.id for load in self._loads):
             super()._retire(server)
 
-    def _shelf(self, model: str, server: Server) -> Shelf:
+    def _shelf(self, model: str, server: PooledServer) -> Shelf:
         """Return the blocks of a model; its replicas have blocks of one size, and share the room evenly."""
         shelf = self._shelves.get(model)
         if shelf is None:
@@ -137,16 +174,6 @@ class PooledWorld(SplitWorld):
             shelf = Shelf(int(self._pool.capacity_bytes / len(models | {model}) / block_bytes))
             self._shelves[model] = shelf
         return shelf
-
-
-def _stock(server: Server, blocks: list[int]) -> None:
-    """Put blocks into a replica's own prefix cache, unless requests hold too much of its memory."""
-    memory, table = server.replica.batch.pool, Table()
-    here = memory.matched(blocks)
-    if memory.acquire(table, blocks[:here], len(blocks)):
-        if here < len(blocks):
-            memory.publish(table, blocks, here, len(blocks))
-        memory.release(table)
 
 
 def _kv_bytes(server: Server) -> float:

@@ -23,7 +23,7 @@ from millrace.core.outcome import Measured, Outcome, Tally
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
-from millrace.simulate.cache_pool import PooledWorld
+from millrace.simulate.cache_pool import PooledServer, PooledWorld
 from millrace.simulate.encoding import EncodeServer, SeeingServer, SeeingWorld
 from millrace.simulate.engine import ServerSpec
 from millrace.simulate.gaps import Gaps
@@ -97,12 +97,13 @@ def simulate(
     # Engines that share a machine change each other's pace at every step, so no two steps are alike.
     shared = surroundings is not None and bool(surroundings.slowdowns)
     longest = 1 if shared else ENDLESS
-    engines = [_engine(spec, batching, leaping, longest, metered=metered) for spec in fleet]
+    pool = surroundings.pool if surroundings else None
+    make = _pooled if pool else partial(_engine, metered=metered)
+    engines = [make(spec, batching, leaping, longest) for spec in fleet]
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
     tell = _all_of(runs, occupied.tell if occupied else None)
     splits = getattr(controller.routing, "splits", False)
-    pool = surroundings.pool if surroundings else None
     world = _world(engines, transfers, splits=splits, pool=pool, moving=controller.migration is not None)(
         controller,
         [Observed(engine, tell) for engine in engines] if runs or occupied else engines,
@@ -143,20 +144,17 @@ def _world(
         raise ValueError(f"prompts of {min(alone)} are computed, but nobody answers: add a role=decode")
     splitting = {engine.id: engine for engine in engines}
     if any(isinstance(engine, EncodeServer) for engine in engines):
-        if moving or pool:
-            raise ValueError(
-                "replicas that only encode go with no cache pool and no migration: leave them out"
-            )
+        if moving:
+            raise ValueError("with replicas that only encode no request moves yet: leave out the migration")
         return partial(SeeingWorld, splitting=splitting, carried=transfers)
-    if not moving and not pool:
+    if pool:
+        if moving:
+            raise ValueError("with a cache pool no request moves yet: leave out the migration policy")
+        serving = {engine.id: engine for engine in engines if isinstance(engine, PooledServer)}
+        return partial(PooledWorld, splitting=splitting, serving=serving, pool=pool, carried=transfers)
+    if not moving:
         return partial(SplitWorld, splitting=splitting, carried=transfers)
     alone_of = {engine.id: engine for engine in engines if isinstance(engine, Server)}
-    if pool:
-        if moving or len(alone_of) < len(engines):
-            raise ValueError(
-                "a cache pool serves engines of one rank, and nobody moves: leave out one of them"
-            )
-        return partial(PooledWorld, splitting=splitting, serving=alone_of, pool=pool, carried=transfers)
     if len(alone_of) < len(engines):
         raise ValueError("requests do not move between engines of several ranks: leave out ep, or migration")
     return partial(MovingWorld, splitting=splitting, moving=alone_of, carried=transfers)
@@ -198,6 +196,12 @@ def _engine(
     if spec.ranks > 1:
         return (MeteredLockstep if metered else Lockstep)(spec, batching)
     return (MeteredServer if metered else Server)(spec, batching, leaping=leaping, longest=longest)
+
+
+def _pooled(spec: ServerSpec, batching: BatchingPolicy, leaping: bool, longest: int) -> PooledServer:
+    if spec.encoder or spec.ranks > 1 or spec.spec.role == "encode":
+        raise ValueError(f"{spec.id} cannot share a cache pool: engines of one rank do, which read text only")
+    return PooledServer(spec, batching, leaping=leaping, longest=longest)
 
 
 def _counting(engines: Iterable[Server | Lockstep | EncodeServer]) -> Iterator[Gaps]:

@@ -18,7 +18,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     device of its own). `scrape_s` is the period of load reports: what a replica says of itself, its phase
     too, is heard at the next one, but failures are noticed at once by who they hit (None: no load is ever
     reported, phases at once). `faults` are in the order of their times. Prefilled prompts
-    go from replica to replica over `link`s. With `failover` an answer whose replica is killed goes on at
+    go from replica to replica over `link`s. All replicas share the cached prompts in the `pool`, if there is
+    one; joules are not metered then. With `failover` an answer whose replica is killed goes on at
     another one, which computes the prompt and the answer so far again.
     """
 

@@ -122,5 +122,15 @@ def test_prompts_computed_for_others_are_looked_up_too() -> None:
 def test_a_pool_needs_sizes_and_single_ranks() -> None:
     with pytest.raises(ValueError, match="shares a cache pool: say its kv_bytes_per_token"):
         play(JOBS, fleet_of("both", kv_bytes_per_token=None))
-    with pytest.raises(ValueError, match="a cache pool serves engines of one rank"):
+    with pytest.raises(ValueError, match="r0 cannot share a cache pool: engines of one rank do"):
         play(JOBS, fleet_of("both", ranks=2))
+    with pytest.raises(ValueError, match="with a cache pool no request moves yet"):
+        simulate(
+            JOBS,
+            fleet_of("both"),
+            Controller(
+                load("routing", "random"), load("queueing", "fcfs"), migration=load("migration", "llumnix")
+            ),
+            load("batching", "split_fuse"),
+            surroundings=Surroundings(pool=POOL),
+        )

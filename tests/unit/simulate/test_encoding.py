@@ -137,7 +137,7 @@ def test_encoders_that_nobody_priced_are_refused() -> None:
         play([job("a")], fleet_of("encode", "both"))
     with pytest.raises(ValueError, match="r0 has an encoder: its energy is not known"):
         play([job("a")], fleet("both"), metered=True)
-    with pytest.raises(ValueError, match="no cache pool and no migration"):
+    with pytest.raises(ValueError, match="with replicas that only encode no request moves yet"):
         simulate(
             [job("a")],
             fleet("encode", "both"),
