@@ -8,11 +8,11 @@ its demand, or all doing both at once, where every device pays the floor of a de
 priced for DeepSeek-V3: fetching a cached token from shared memory (100 GB/s and 5 us assumed, about a quarter
 of the published link) against computing it. Minimum sizes of expert-parallel groups are left out.
 
-That a shared cache makes it all one where a request goes is simulated: the first 2,000 requests of the
-Mooncake trace at twice its pace on 8 H100 with Llama-3-8B, with and without a pool of 1 TB for each device.
-Sent to whoever has the fewest requests, which looks at no cache, they find in the pool what the fleet has
-computed. Held beside it is this project's own policy without a pool, which sends them where the cache is.
-What is computed is written to the pool behind the steps, and costs nothing.
+That a shared cache is found wherever a request goes is simulated: the first 2,000 requests of the Mooncake
+trace at twice its pace on 8 H100 with Llama-3-8B, with and without a pool of 1 TB for each device. Sent to
+whoever has the fewest requests, which looks at no cache, they find in the pool what the fleet has computed.
+What is computed is written to the pool behind the steps, and costs nothing. Where requests go matters all the
+same: this project's own policy, which foresees waits and sends by cache, has the lower mean without a pool.
 
 Source: Zuo et al., Serving Large Language Models on Huawei CloudMatrix384, arXiv:2506.12708.
 """
