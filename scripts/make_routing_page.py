@@ -1,4 +1,4 @@
-"""Make the tables of docs/routing.md from the results of benchmarks/routing.py and benchmarks/live_routing.py.
+"""Makes the tables of docs/routing.md from what benchmarks/routing.py and benchmarks/live_routing.py found.
 
 python scripts/make_routing_page.py
 """
