@@ -11,8 +11,9 @@ is where the rules of the source lead, whose instances can do either at any time
 told, several gateways need not agree, and a log replays it. The roles `prefill` and `decode` stay.
 
 Times to the first token are predicted from tokens queued and lacking and the pairs that attend, times per
-output token from cached tokens; the source fits both to profiles. Who is first, and objectives by request
-instead of fixed ones, are inferred.
+output token from cached tokens of prompts, and not kept without a seat. The source fits both to profiles;
+here tokens of answers are not known, so full batches are thought quicker than they are. Who is first, and
+objectives by request instead of fixed ones, are inferred.
 
 Source: xllm-service (c8033e0), SLO-aware routing; the xLLM technical report (2025).
 """
@@ -26,9 +27,11 @@ from typing import ClassVar, NamedTuple
 
 from millrace.core.draw import draw_least
 from millrace.core.fleet import Decision, FleetView, Hold, ReplicaView, Route
+from millrace.core.replica import Limits
 from millrace.core.request import Request
 from millrace.core.speeds import TYPICAL_CONTEXT_TOKENS, TYPICAL_SEQUENCES
 
+ENGINE_DEFAULTS = Limits()
 TYPICAL_TOKENS = TYPICAL_SEQUENCES * TYPICAL_CONTEXT_TOKENS
 
 
@@ -106,7 +109,9 @@ class Policy:
         for one in replicas:
             tokens = one.context_tokens + one.coming_tokens + request.prompt_tokens
             more_s = (one.spec.context_s or 0.0) * (tokens - TYPICAL_TOKENS)
-            predicted.append(Predicted(one, max(0.0, (one.spec.decode_step_s or longest) + more_s)))
+            step_s = max(0.0, (one.spec.decode_step_s or longest) + more_s)
+            seats = (one.spec.limits or ENGINE_DEFAULTS).sequences
+            predicted.append(Predicted(one, step_s if one.in_flight < seats else inf))
         return predicted
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millrace.core.fleet import Decision, Hold, ReplicaView, Route
+from millrace.core.replica import Limits
 from millrace.core.request import Slo
 from millrace.policies.routing.xllm_slo_aware import Policy, pools_of
 from millrace.testing import fakes
@@ -96,6 +97,11 @@ def test_unknown_steps_are_as_long_as_any_and_unknown_speeds_as_slow() -> None:
     quick, late = worker("p", prefill_tokens_per_s=2000.0), worker("q", prefill_tokens_per_s=None)
     assert chosen(unknown, slow, quick, late, slo=Slo(tpot_s=0.2)).replica == "p"  # type: ignore[union-attr]
     assert chosen(unknown, decoding("b"), worker("p")) == Route("a", prefill_on="p")
+
+
+def test_who_has_no_seat_left_keeps_no_objective() -> None:
+    full = decoding("a", running=2, limits=Limits(sequences=2))
+    assert chosen(full, decoding("b"), worker("p")) == Route("b", prefill_on="p")
 
 
 def test_settings_out_of_range_are_refused() -> None:
