@@ -64,4 +64,4 @@ def moving(request_id: str, where: dict[str, Any]) -> bytes:
 
 
 def _field(params: dict[str, Any]) -> bytes:
-    return b'"kv_transfer_params":%b,' % msgspec.json.encode(params)
+    return b'"kv_transfer_params":%b' % msgspec.json.encode(params)

@@ -32,11 +32,11 @@ class Wire(Struct, frozen=True):
         return None if body is None else replace(self, body=body)
 
     def to(self, engine: Engine, wire_id: bytes, field: bytes = b"") -> bytes:
-        """Return the whole request for an engine; a field with its comma, if given, begins the body."""
+        """Return the whole request for an engine; a field, if given, is the last of the body and counts."""
         body = self.body
         if field:
-            start = body.index(b"{") + 1
-            body = body[:start] + field + body[start:]
+            end = body.rindex(b"}")
+            body = b"%b,%b}" % (body[:end], field)
         line = engine.request_line(b"POST", self.target, self.query)
         return b"%b%bcontent-type: application/json\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             line,
