@@ -45,7 +45,8 @@ from millrace.simulate.capacity import Capacity, Probe, attempt, find_capacity, 
 RESULT = Path(__file__).parent / "results" / "routing.json"
 GOAL = 0.95
 SIZES = (4, 8, 16, 32)
-OWN = ("least_work", "millrace", "prefix_affinity", "disaggregated")  # all others are published elsewhere
+OWN = ("least_work", "millrace", "prefix_affinity")  # all others are published elsewhere
+APART = ("disaggregated", "elasticmm", "xllm_slo_aware")  # for fleets whose replicas differ in their roles
 
 
 class Workload(NamedTuple):
@@ -83,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [name for name in names("routing") if name != "disaggregated"]
+    every = [name for name in names("routing") if name not in APART]
     parser.add_argument("--policies", default=",".join(every), help="with commas between")
     parser.add_argument("--replicas", default=",".join(map(str, SIZES)), help="sizes of fleets")
     parser.add_argument("--traces", default=",".join(WORKLOADS), help="of the shipped ones")
