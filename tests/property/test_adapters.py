@@ -16,6 +16,7 @@ from millrace.simulate import Job, ServerSpec, Simulation, jobs_of, simulate
 from millrace.simulate.world import Surroundings
 from tests.property.sameness import assert_same
 from tests.property.test_world import fleet_of, limits, workloads
+from tests.property.whole import WHOLE
 
 
 @settings(max_examples=60, deadline=None)
@@ -25,7 +26,7 @@ from tests.property.test_world import fleet_of, limits, workloads
     limit=limits,
     slots=st.integers(1, 3),
     load_s=st.sampled_from([0.0, 0.0317]),
-    routing=st.sampled_from(names("routing")),
+    routing=st.sampled_from(WHOLE),
     batching=st.sampled_from(names("batching")),
 )
 def test_leaping_over_adapters_changes_nothing(

@@ -23,9 +23,10 @@ from millrace.core.event import (
     Ticked,
 )
 from millrace.core.replica import ReplicaSpec
-from millrace.policies import load, names
+from millrace.policies import load
 from millrace.testing import fakes
 from tests.property.ledger import Ledger
+from tests.property.whole import WHOLE
 
 MOODY = "tests.property.moody:Moody"
 BUDGET = RetryBudget(ratio=0.25, reserve=2, floor_per_s=0.125)
@@ -140,10 +141,6 @@ class Fleet(RuleBasedStateMachine):
         assert (self.controller.state.flights, self.controller.state.held) == ({}, {})
         for view in self.controller.state.replicas.values():
             assert (view.in_flight, view.queued_tokens, view.context_tokens) == (0, 0, 0)
-
-
-# The other books know nothing of prompts computed elsewhere: tests/property/test_handover.py looks at those.
-WHOLE = [name for name in names("routing") if not getattr(load("routing", name), "splits", False)]
 
 
 @pytest.mark.parametrize("routing", [*WHOLE, MOODY])

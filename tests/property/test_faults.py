@@ -20,6 +20,7 @@ from millrace.simulate.sessions import Turn
 from millrace.simulate.world import Surroundings
 from tests.property.sameness import assert_same
 from tests.property.test_world import Affine, limits, workloads
+from tests.property.whole import WHOLE
 
 REPLICAS = 3
 
@@ -74,7 +75,7 @@ def play(
 @given(
     jobs=workloads(),
     limit=limits,
-    policies=st.tuples(st.sampled_from(names("routing")), st.sampled_from(names("batching"))),
+    policies=st.tuples(st.sampled_from(WHOLE), st.sampled_from(names("batching"))),
     way_s=st.sampled_from([0.0, 0.003, 0.2]),
     faults=scripts(),
     scrape_s=st.sampled_from([None, 0.3 + pi * 1e-5]),

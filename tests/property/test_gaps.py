@@ -22,6 +22,7 @@ from tests.property.test_faults import play, scripts
 from tests.property.test_runs import BATCHING
 from tests.property.test_runs import limits as small_limits
 from tests.property.test_world import Affine, limits, workloads
+from tests.property.whole import WHOLE
 
 ONE_BIN = 0.0101
 POINTS = ("min", "p50", "p75", "p90", "p95", "p99", "max")
@@ -50,7 +51,7 @@ def agree(leapt: Summary | None, stepped: Summary | None) -> None:
 @given(
     jobs=workloads(),
     limit=limits,
-    policies=st.tuples(st.sampled_from(names("routing")), st.sampled_from(names("batching"))),
+    policies=st.tuples(st.sampled_from(WHOLE), st.sampled_from(names("batching"))),
     way_s=st.sampled_from([0.0, 0.003]),
     faults=scripts(),
 )

@@ -17,6 +17,7 @@ from millrace.policies import load, names
 from millrace.simulate import Job, ServerSpec, simulate
 from millrace.simulate.world import Surroundings
 from tests.property.sameness import assert_same
+from tests.property.whole import WHOLE
 
 
 class Affine(Struct, frozen=True):
@@ -59,7 +60,7 @@ any_world = given(
     jobs=workloads(),
     limit=limits,
     count=st.integers(1, 3),
-    routing=st.sampled_from(names("routing")),
+    routing=st.sampled_from(WHOLE),
     batching=st.sampled_from(names("batching")),
     way_s=st.sampled_from([0.0, 0.003]),
 )
