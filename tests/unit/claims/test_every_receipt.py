@@ -15,6 +15,7 @@ def test_a_receipt_says_what_is_claimed_by_whom_and_how_it_is_measured(name: str
     assert len(found.about) > 200
 
 
+@pytest.mark.timeout(600)  # they are measured side by side, and some take half a minute
 @pytest.mark.parametrize("name", names())
 def test_a_claim_holds(name: str, verdicts: dict[str, Verdict]) -> None:
     verdict = verdicts[name]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from make_claims_page import PAGE, page
 from millrace.claims import Check, Verdict, names
 
 
+@pytest.mark.timeout(600)
 def test_the_page_is_up_to_date(verdicts: dict[str, Verdict]) -> None:
     assert PAGE.read_text(encoding="utf-8") == page(map(verdicts.__getitem__, names())), (
         "run: python scripts/make_claims_page.py"
