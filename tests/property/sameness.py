@@ -1,12 +1,28 @@
-"""What leaping and stepping owe each other, whatever else a world has in it."""
+"""What leaping and stepping owe each other and the fleet, whatever else a world has in it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
 
+from millrace.control import Controller
+from millrace.control.log import replay
 from millrace.core.outcome import Outcome
+from millrace.simulate import Job
+
+
+def assert_settled(
+    jobs: Iterable[Job], outcomes: Iterable[Outcome], controller: Controller, log: Iterable[bytes]
+) -> None:
+    """Assert that each request ended once, leaves nothing on the books, and that the log replays."""
+    assert Counter(outcome.id for outcome in outcomes) == Counter(job.request.id for job in jobs)
+    assert not controller.state.flights
+    for view in controller.state.replicas.values():
+        assert (view.waiting, view.running, view.queued_tokens) == (0, 0, 0)
+        assert (view.context_tokens, view.coming_tokens) == (0, 0)
+    assert replay(log).first_difference is None
 
 
 def assert_same(leapt: Iterable[Outcome], stepped: Iterable[Outcome]) -> None:

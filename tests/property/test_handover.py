@@ -16,7 +16,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.control import Controller, ControlSettings
-from millrace.control.log import replay
 from millrace.core.replica import Limits, ReplicaSpec, Role
 from millrace.core.request import Request
 from millrace.policies import load, names
@@ -24,7 +23,7 @@ from millrace.simulate import Job, ServerSpec, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link, Transfer
 from millrace.simulate.world import Surroundings
-from tests.property.sameness import assert_same
+from tests.property.sameness import assert_same, assert_settled
 from tests.property.test_faults import scripts
 from tests.property.test_gaps import agree
 from tests.property.test_world import Affine, limits, workloads
@@ -90,12 +89,7 @@ def play(
         leaping=leaping,
         itl=True,
     )
-    assert Counter(o.id for o in found.outcomes) == Counter(job.request.id for job in jobs)
-    assert not controller.state.flights
-    for view in controller.state.replicas.values():
-        assert (view.waiting, view.running, view.queued_tokens) == (0, 0, 0)
-        assert (view.context_tokens, view.coming_tokens) == (0, 0)
-    assert replay(log).first_difference is None
+    assert_settled(jobs, found.outcomes, controller, log)
     return found, carried
 
 

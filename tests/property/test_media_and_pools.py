@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from math import pi
 from random import Random
@@ -11,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from millrace.control import Controller, ControlSettings
-from millrace.control.log import replay
 from millrace.core.cost.encode import Encoder
 from millrace.core.memory_tiers import Tier
 from millrace.core.replica import Limits, Role
@@ -21,7 +19,7 @@ from millrace.simulate import Job, ServerSpec, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link
 from millrace.simulate.world import Surroundings
-from tests.property.sameness import assert_same
+from tests.property.sameness import assert_same, assert_settled
 from tests.property.test_handover import fleet_of
 
 ENCODER = Encoder(tokens_per_s=613.0, start_s=0.0113, bytes_per_token=2e4)
@@ -106,12 +104,7 @@ def play(
         leaping=leaping,
         itl=True,
     )
-    assert Counter(o.id for o in found.outcomes) == Counter(job.request.id for job in jobs)
-    assert not controller.state.flights
-    for view in controller.state.replicas.values():
-        assert (view.waiting, view.running, view.queued_tokens) == (0, 0, 0)
-        assert (view.context_tokens, view.coming_tokens) == (0, 0)
-    assert replay(log).first_difference is None
+    assert_settled(jobs, found.outcomes, controller, log)
     return found
 
 

@@ -13,7 +13,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.control import Controller, ControlSettings
-from millrace.control.log import replay
 from millrace.core.outcome import Outcome
 from millrace.core.replica import Limits, ReplicaSpec, Role
 from millrace.core.request import Request
@@ -23,7 +22,7 @@ from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link
 from millrace.simulate.world import Surroundings
 from tests.property.restless import Restless
-from tests.property.sameness import assert_same
+from tests.property.sameness import assert_same, assert_settled
 from tests.property.test_faults import scripts
 from tests.property.test_gaps import agree
 from tests.property.test_world import Affine, limits, workloads
@@ -81,15 +80,10 @@ def play(
         leaping=leaping,
         itl=True,
     )
-    assert Counter(o.id for o in found.outcomes) == Counter(job.request.id for job in jobs)
+    assert_settled(jobs, found.outcomes, controller, log)
     lengths = {job.request.id: (job.prompt_tokens, job.output_tokens) for job in jobs}
     done = [o for o in found.outcomes if o.status == "completed"]
     assert all((o.prompt_tokens, o.output_tokens) == lengths[o.id] for o in done)
-    assert not controller.state.flights
-    for view in controller.state.replicas.values():
-        assert (view.waiting, view.running, view.queued_tokens) == (0, 0, 0)
-        assert (view.context_tokens, view.coming_tokens) == (0, 0)
-    assert replay(log).first_difference is None
     text = b"".join(log)
     running = text.count(b'"running":true')
     asked = Counter({True: running, False: text.count(b'"Move"') - running})
