@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from millrace.cli import main
+from tests.integration.cli.saying import Run
 
 FLEET = "2x a100-80g qwen3-8b max_model_len=131072"
 SMALL = ("--trace", "mooncake_conversation", "--fleet", FLEET, "--requests", "60", "--quiet")
-
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON value on stdout."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def millrace(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line in this process."""
-
-    def run(*words: str) -> Said:
-        with pytest.raises(SystemExit) as left:
-            main(words)
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return Said(code if isinstance(code, int) else 0, out, err)
-
-    return run
 
 
 @pytest.fixture

@@ -7,41 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from millrace import __version__
-from millrace.cli import main
+from tests.integration.cli.saying import Run
 
 SMALL = ("--trace", "azure_conv_2023", "--fleet", "2x a100-80g llama-3-8b", "--requests", "60")
-
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def millrace(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the command line in this process."""
-
-    def run(*words: str) -> Said:
-        with pytest.raises(SystemExit) as left:
-            main(words)
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return Said(code if isinstance(code, int) else 0, out, err)
-
-    return run
 
 
 def test_the_version_is_told(millrace: Run) -> None:
