@@ -2,6 +2,9 @@
 VENV := .venv
 ENGINES := .venv-engines
 RUN := $(VENV)/bin/python
+# Tests that live in one process run side by side; those that start engines want the machine for themselves.
+QUICK := tests/unit tests/property tests/replay examples
+LIVE := tests/docs tests/integration tests/e2e
 export TORCH PYTHON
 
 .DEFAULT_GOAL := help
@@ -18,7 +21,11 @@ serve: $(VENV)/.engine ## Serve the demo model behind the gateway until Ctrl-C.
 
 test: export HF_HUB_OFFLINE := 1
 test: $(VENV)/.dev ## Run every test, with full branch coverage of the pure half.
-	@$(RUN) -m pytest --quiet --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+	@status=0; \
+	$(RUN) -m pytest --quiet --numprocesses auto --dist worksteal --cov --cov-report= $(QUICK) || status=1; \
+	$(RUN) -m pytest --quiet --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=100 $(LIVE) \
+		|| status=1; \
+	exit $$status
 
 test-engines: $(VENV)/.dev $(ENGINES)/.made ## Prove Millrace against vLLM and llama.cpp, whose servers it installs first.
 	@$(RUN) -m pytest --quiet tests/engines

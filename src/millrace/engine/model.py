@@ -39,7 +39,7 @@ class Layer:
     down: Linear
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Model:
     """The whole network; `rotations` are its rotary embeddings by position."""
 
