@@ -36,11 +36,23 @@ async def vllms(logs: Path) -> AsyncIterator[list[Publishing]]:
     engines = []
     for name in ("vllm-0", "vllm-1"):
         events, replay = free_port(), free_port()
-        process = Process(name, servers.vllm(events=events, replay=replay), logs / f"{name}.log")
+        process = Process(name, servers.vllm_telling(events=events, replay=replay), logs / f"{name}.log")
         engines.append(Publishing(process, events, replay))
     await asyncio.gather(*(engine.process.start(within_s=START_S) for engine in engines))
     yield engines
     await asyncio.gather(*(engine.process.stop() for engine in engines))
+
+
+@pytest.fixture(scope="module")
+async def pair(logs: Path) -> AsyncIterator[dict[str, Process]]:
+    """Two of vLLM, of which `p` computes prompts for `d`."""
+    halves = {
+        "p": Process("p", servers.vllm_paired(role="kv_producer", side=free_port()), logs / "p.log"),
+        "d": Process("d", servers.vllm_paired(role="kv_consumer", side=free_port()), logs / "d.log"),
+    }
+    await asyncio.gather(*(one.start(within_s=START_S) for one in halves.values()))
+    yield halves
+    await asyncio.gather(*(one.stop() for one in halves.values()))
 
 
 @pytest.fixture(scope="session")

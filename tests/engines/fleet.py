@@ -127,10 +127,12 @@ async def client(url: str) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, engines: Mapping[str, Process], *options: str) -> AsyncIterator[Client]:
+async def gateway(
+    folder: Path, engines: Mapping[str, Process], *options: str, routing: str = "round_robin"
+) -> AsyncIterator[Client]:
     """Serve these engines, and connect. The gateway's log of events is `events.jsonl` in the folder."""
     front = gateway_command(
-        routing="round_robin",
+        routing=routing,
         names=list(engines),
         event_log=folder / "events.jsonl",
         options=("--scrape", "0.2", *options),

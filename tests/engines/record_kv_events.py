@@ -36,7 +36,7 @@ async def record() -> dict[str, Any]:
     """Start an engine with a small cache, ask it for more than that holds, and return all it said."""
     events, replay = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
-        command = servers.vllm(events=events, replay=replay, blocks=BLOCKS, context=256)
+        command = servers.vllm_telling(events=events, replay=replay, blocks=BLOCKS, context=256)
         process = Process("vllm", command, Path(folder) / "vllm.log")
         await process.start(within_s=START_S)
         try:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from millrace.data import demo_model
 from millrace.launch.commands import Command, engine_command
@@ -19,7 +20,7 @@ KV_TOPIC = "kv@demo"
 BLOCK_TOKENS = 32  # vLLM computes attention on processors in multiples of that
 
 
-def vllm(*, events: int, replay: int, blocks: int = 64, context: int = 512) -> Command:
+def vllm_telling(*, events: int, replay: int, blocks: int = 64, context: int = 512) -> Command:
     """vLLM's server, which publishes the events of its cache of so many blocks on these ports."""
     publishing = {
         "enable_kv_cache_events": True,
@@ -28,16 +29,29 @@ def vllm(*, events: int, replay: int, blocks: int = 64, context: int = 512) -> C
         "replay_endpoint": f"tcp://127.0.0.1:{replay}",
         "topic": KV_TOPIC,
     }
+    size = {"--num-gpu-blocks-override": str(blocks), "--max-model-len": str(context)}
+    return vllm({"--kv-events-config": json.dumps(publishing), **size}, {})
+
+
+def vllm_paired(*, role: Literal["kv_producer", "kv_consumer"], side: int) -> Command:
+    """vLLM's server, which gives KV caches away or takes them over, and tells of them on the port `side`."""
+    passing = {"kv_connector": "NixlConnector", "kv_role": role, "kv_buffer_device": "cpu"}
+    channel = {"VLLM_NIXL_SIDE_CHANNEL_HOST": "127.0.0.1", "VLLM_NIXL_SIDE_CHANNEL_PORT": str(side)}
+    return vllm({"--kv-transfer-config": json.dumps(passing)}, channel | {"UCX_TLS": "tcp,self,sm"})
+
+
+def vllm(more: dict[str, str], variables: dict[str, str]) -> Command:
+    """vLLM's server with a cache of 64 blocks, or with `more` settings, and with more `variables`."""
     settings = {
         "--host": "127.0.0.1",
         "--port": "{port}",
         "--served-model-name": "demo",
         "--dtype": "float32",
-        "--max-model-len": str(context),
+        "--max-model-len": "512",
         "--max-num-seqs": "4",
         "--block-size": str(BLOCK_TOKENS),
-        "--num-gpu-blocks-override": str(blocks),
-        "--kv-events-config": json.dumps(publishing),
+        "--num-gpu-blocks-override": "64",
+        **more,
     }
     switches = ("--enforce-eager", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log")
     environment = {
@@ -46,6 +60,7 @@ def vllm(*, events: int, replay: int, blocks: int = 64, context: int = 512) -> C
         "OMP_NUM_THREADS": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        **variables,
     }
     words = (
         program("python"),
