@@ -5,6 +5,7 @@ The gateway feeds it what happened and performs what it answers; so does the sim
 
 from millrace.control.budget import RetryBudget
 from millrace.control.controller import Controller
+from millrace.control.queue_settings import Band, QueueSettings, Saturation
 from millrace.control.settings import ControlSettings
 
-__all__ = ["ControlSettings", "Controller", "RetryBudget"]
+__all__ = ["Band", "ControlSettings", "Controller", "QueueSettings", "RetryBudget", "Saturation"]

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from millrace.control.budget import Purse
 from millrace.control.moves import Moves
 from millrace.control.placing import Placer
+from millrace.control.refusals import SATURATED
 from millrace.control.settings import ControlSettings
 from millrace.control.state import State
 from millrace.control.witness import Witness
@@ -67,6 +68,9 @@ class Controller:
         policies = (routing, queueing, migration, witness)
         self._learners = [note for policy in policies if (note := getattr(policy, "note", None))]
         self._placer = Placer(routing, queueing, self.state, self._learners, witness=witness)
+        if self._placer.gate.foresight is not None:
+            self._learners.append(self._placer.gate.foresight.forecast.note)
+        self.state.held.told = getattr(queueing, "note", None)
         self._expiries = self._placer.expiries
         # Found by its type at once: a match would try the kinds of events one after the other.
         self._handlers: dict[type[Event], Callable[[Any, list[Action]], None]] = {
@@ -110,7 +114,7 @@ class Controller:
 
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory that the prefix index of each replica takes."""
-        return self.state.prefix_index_bytes()
+        return self.state.prefixes.held_bytes()
 
     def _arrive(self, event: Arrived, actions: list[Action]) -> None:
         request, state = event.request, self.state
@@ -120,9 +124,10 @@ class Controller:
             request = state.first_choice(request)
         if not state.serves(request.model):
             actions.append(Refuse(request.id, f"the model {request.model!r} does not exist", 404))
-        elif request.model in state.held and len(state.held[request.model]) >= self.settings.max_held:
-            retry_after_s = self.state.retry_after_s(request, event.now_s)
-            actions.append(Refuse(request.id, "the queue is full", 429, retry_after_s))
+        elif full := state.held.objection(request):
+            actions.append(state.refusal(request, full, event.now_s))
+        elif self._placer.gate.sheds(request, state.view(event.now_s, request.model)):
+            actions.append(state.refusal(request, SATURATED, event.now_s))
         else:
             flight = state.admit(request, event.request.model)
             flight.arrived_s = event.now_s
@@ -181,7 +186,7 @@ class Controller:
             actions.append(Refuse(event.request_id, why, 503, retry_after_s))
         else:
             flight.tried |= {replica}
-            if flight.request.fallbacks and not self.state.takes(flight.request.model):
+            if flight.request.fallbacks and not self.state.takes(flight.request):
                 self._placer.fall_back(flight)
             self._placer.hold(flight, event.now_s, actions)
         self._placer.place_on(replica, event.now_s, actions)
@@ -191,7 +196,7 @@ class Controller:
         if flight is None:
             return
         if flight.replica is None:
-            self.state.unhold(flight)
+            self.state.held.release(flight, event.now_s)
             self.state.forget(flight)
             self._placer.place(flight.request.model, event.now_s, actions)
         else:

@@ -13,7 +13,8 @@ class Flight(Struct, eq=False):
     """From arrival to its one end: held (no `replica`), sent, then started.
 
     `request` is as it arrived, or as it is for the fallback it turned to; `model` is the one asked for.
-    `number` is its place in the order of arrival; `expires_s` is when holding it any longer is pointless;
+    `number` is its place in the order of arrival; `expires_s` is when holding it any longer is pointless, at
+    the latest at `held_until_s`, when its patience is at an end;
     `queued_tokens` is what it was charged to the replica's queue; `tried` are the replicas it failed on,
     and with as many `attempts` as are `allowed` its model is given up.
     `prefill_on` computes its prompt for `replica`; None if nobody does, or it is done. It was last sent at
@@ -38,3 +39,4 @@ class Flight(Struct, eq=False):
     moving_to: str | None = None
     resumed_tokens: int = 0
     arrived_s: float = 0.0
+    held_until_s: float = inf

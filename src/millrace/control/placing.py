@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
+from math import inf
 
 from msgspec import UNSET, UnsetType
 
 from millrace.control.expiry import Expiries
 from millrace.control.flight import Flight
+from millrace.control.gate import Gate, too_late
+from millrace.control.held import Queue
 from millrace.control.lawful import complaint
+from millrace.control.refusals import ABANDONED, EXPIRED, OVERDUE, Why
 from millrace.control.state import State
+from millrace.control.turns import Turns
 from millrace.control.witness import Witness
-from millrace.core.event import Action, Dispatch, Event, Refuse
+from millrace.core.event import Action, Dispatch, Event, Reason, Refuse
 from millrace.core.explanation import reasons
 from millrace.core.fleet import (
     Decision,
@@ -19,7 +25,6 @@ from millrace.core.fleet import (
     Hold,
     QueueingPolicy,
     Reject,
-    ReplicaView,
     Route,
     RoutingPolicy,
     Sent,
@@ -45,6 +50,8 @@ class Placer:
         self.state = state
         self.settings = state.settings
         self.expiries = Expiries(state.flights)
+        self.gate = Gate(state.settings)
+        self._turns = Turns(queueing, state.held)
         self._learners = learners
         self._witness = witness
 
@@ -55,26 +62,48 @@ class Placer:
     def fall_back(self, flight: Flight) -> bool:
         """Turn to the next fallback that takes the request, if there is one."""
         for choice in flight.request.alternatives():
-            if self.state.takes(choice.model):
+            if self.state.takes(choice):
                 self.state.turn(flight, choice)
                 return True
         return False
 
     def hold(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
         """Send a request, or queue it until it can be sent; if it has to wait, then only until it expires."""
-        request = flight.request
-        flight.expires_s = now_s + self.settings.max_hold_s
+        request, held = flight.request, self.state.held
+        flight.expires_s = flight.held_until_s = now_s + held.patience_s(request)
         if request.deadline_s is not None:
             flight.expires_s = min(flight.expires_s, request.deadline_s)
-        if request.model in self.state.held or flight.expires_s < now_s:
-            self.state.hold(flight)
+        if request.model in held or flight.expires_s < now_s:
+            held.hold(flight, now_s)
             self.place(request.model, now_s, actions)
         elif self._place_alone(flight, now_s, actions):
             return
         else:
-            self.state.hold(flight)
+            held.hold(flight, now_s)
         if flight.replica is None:
-            self.expiries.add(flight)
+            self._wait(flight, now_s, actions)
+
+    def _wait(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
+        """See that a held request is looked at when it expires, or as soon as no replica could be in time."""
+        foresight, queue = self.gate.foresight, self.state.held.get(flight.request.model)
+        if foresight is not None and queue is not None and flight.request.id in queue:
+            view = self.state.view(now_s, flight.request.model)
+            latest_s = foresight.latest_s(flight, view)
+            if latest_s < inf and now_s + self._held_s(queue, flight, latest_s, view) > latest_s:
+                self._give_up(flight, too_late(flight), now_s, actions)
+                return
+            flight.expires_s = min(flight.expires_s, latest_s)
+        self.expiries.add(flight)
+
+    def _held_s(self, queue: Queue, flight: Flight, latest_s: float, view: FleetView) -> float:
+        """Predict how long a request is held yet, as far as it matters; 0 if that is not known."""
+        each_s = queue.drain_s(1, view.now_s)
+        if each_s is None or self._turns.keeps_order:
+            return 0.0
+        most = max(0, int((latest_s - view.now_s) / each_s)) + 1
+        requests = (other.request for other in queue.values())
+        front = [one.id for one in islice(self.queueing.order(requests, view), most)]
+        return each_s * (front.index(flight.request.id) if flight.request.id in front else most)
 
     def _place_alone(self, flight: Flight, now_s: float, actions: list[Action]) -> bool:
         """Ask about a request with nobody in front of it; return whether it need not be held."""
@@ -93,35 +122,42 @@ class Placer:
         if not self.state.held:
             return
         if self.state.readiness_changed:
-            for flight in self.state.turn_stranded():
+            for flight in self.state.turn_stranded(now_s):
                 self.hold(flight, now_s, actions)
-        models = self.state.replicas[replica].spec.models
-        for model in [held for held in self.state.held if held in models]:
+        models, held = self.state.replicas[replica].spec.models, self.state.held
+        waiting = [model for model in held if model in models]
+        if len(waiting) > 1 and self.settings.queue is not UNSET:
+            waiting.sort(key=lambda model: held[model].oldest().number)
+        for model in waiting:
             self.place(model, now_s, actions)
 
     def place(self, model: str, now_s: float, actions: list[Action]) -> None:
-        """Send held requests in the order of the queueing policy, until one must be held."""
-        while queue := self.state.held.get(model):
+        """Send held requests, each when it is its turn, until one must be held."""
+        held = self.state.held
+        while queue := held.get(model):
             view = self.state.view(now_s, model)
-            chosen = next(iter(self.queueing.order((f.request for f in queue.values()), view)), None)
-            if chosen is None:
+            flight = self._turns.next(queue, model, view)
+            if flight is None:
                 return
-            flight = queue[chosen.id]
             if flight.expires_s < now_s:
                 self._expired(flight, now_s, actions)
                 continue
-            decision = self._decide(flight, chosen, view)
+            decision = self._decide(flight, flight.request, view)
             if isinstance(decision, Hold):
                 return
-            self.state.unhold(flight)
+            if isinstance(decision, Route):
+                self._turns.sent(queue, held.band_of(flight.request))
+            held.release(flight, now_s)
             self._carry_out(decision, flight, view, actions)
 
-    def _decide(self, flight: Flight, chosen: Request, view: FleetView) -> Decision:
-        """Ask the routing policy, and check that its answer can be carried out."""
-        avoid = flight.tried
-        if self.settings.max_waiting is not UNSET:
-            full, room = _parted(view.ready_for(chosen.model), self.settings.max_waiting)
-            if full and not room:
+    def _decide(self, flight: Flight, chosen: Request, view: FleetView) -> Decision | Why:
+        """Ask the routing policy, and check that its answer can be carried out; unless the gate is closed."""
+        if stopped := self.gate.stops(flight, view):
+            return stopped
+        ready, avoid = view.ready_for(chosen.model), flight.tried
+        if full := self.gate.full(ready):
+            room = {one.id for one in ready} - full
+            if not room:
                 return Hold("at every replica as many wait as may")
             avoid = full | avoid if room - avoid else full
         if avoid:
@@ -134,7 +170,7 @@ class Placer:
         return decision
 
     def _carry_out(
-        self, decision: Route | Reject, flight: Flight, view: FleetView, actions: list[Action]
+        self, decision: Route | Reject | Why, flight: Flight, view: FleetView, actions: list[Action]
     ) -> None:
         """Send a request that is in no queue, or turn it away; the view is as the policy saw it."""
         now_s = view.now_s
@@ -155,11 +191,14 @@ class Placer:
             )
             for note in self._learners:
                 note(Sent(now_s, request, prefill_on or decision.replica, queued_tokens=flight.queued_tokens))
+        elif isinstance(decision, Why):
+            self._give_up(flight, decision, now_s, actions)
         elif self.fall_back(flight):
             self.hold(flight, now_s, actions)
         else:
             self.state.forget(flight)
-            actions.append(Refuse(flight.request.id, decision.why, decision.status))
+            reason: Reason | UnsetType = UNSET if self.settings.queue is UNSET else "rejected-other"
+            actions.append(Refuse(flight.request.id, decision.why, decision.status, reason=reason))
 
     def expire(self, now_s: float, actions: list[Action]) -> None:
         """Turn away those that were held until now."""
@@ -169,21 +208,29 @@ class Placer:
             self.place(model, now_s, actions)
 
     def _expired(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
-        self.state.unhold(flight)
-        request = flight.request
-        late = request.deadline_s is not None and request.deadline_s <= now_s
-        if not late and self.fall_back(flight):
-            self.hold(flight, now_s, actions)
-            return
-        self.state.forget(flight)
-        if late:
-            actions.append(Refuse(request.id, "the request's deadline passed while it waited", 504))
+        """Turn away who has waited for too long, or cannot be in time any more by what is known now."""
+        request, foresight = flight.request, self.gate.foresight
+        if request.deadline_s is not None and request.deadline_s <= now_s:
+            self.state.held.release(flight, now_s)
+            self.state.forget(flight)
+            actions.append(self.state.refusal(request, OVERDUE, now_s))
+        elif foresight is not None and now_s < flight.held_until_s:
+            latest_s = foresight.latest_s(flight, self.state.view(now_s, request.model))
+            if latest_s <= now_s:
+                self._give_up(flight, too_late(flight), now_s, actions)
+            else:
+                deadline_s = inf if request.deadline_s is None else request.deadline_s
+                flight.expires_s = min(flight.held_until_s, deadline_s, latest_s)
+                self.expiries.add(flight)
         else:
-            retry_after_s = self.state.retry_after_s(request, now_s)
-            actions.append(Refuse(request.id, "no replica became free in time", 503, retry_after_s))
+            ready = self.state.view(now_s, request.model).ready_for(request.model)
+            self._give_up(flight, EXPIRED if ready else ABANDONED, now_s, actions)
 
-
-def _parted(ready: Iterable[ReplicaView], most: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Tell the replicas at which as many requests wait as may from those that have room."""
-    full = frozenset(one.id for one in ready if one.waiting >= most)
-    return full, frozenset(one.id for one in ready) - full
+    def _give_up(self, flight: Flight, why: Why, now_s: float, actions: list[Action]) -> None:
+        """Let a request turn to a fallback, or turn it away."""
+        self.state.held.release(flight, now_s)
+        if self.fall_back(flight):
+            self.hold(flight, now_s, actions)
+        else:
+            self.state.forget(flight)
+            actions.append(self.state.refusal(flight.request, why, now_s))

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.control.budget import RetryBudget
+from millrace.control.queue_settings import NO_RULES, QueueSettings
 
 PrefixKnowledge = Literal["none", "sent", "events"]
 
@@ -27,6 +28,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     was sent to it (unset as well), or from what its engine says of its cache. What was sent is believed to
     be there for `prefix_ttl_s`; if that is unset, as long as there is memory, or for 2 s under `events`.
 
+    What else holds for the queue is in `queue`; unset, as in logs from before there was one, nothing does,
+    and refusals give no reason for programs to read.
+
     With `log_scores` each Dispatch carries what the routing policy weighed, which costs as much as deciding
     once more, and makes logs several times as long.
     """
@@ -40,11 +44,19 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     prefix_ttl_s: float | UnsetType = UNSET
     max_waiting: int | UnsetType = UNSET
     log_scores: bool | UnsetType = UNSET
+    queue: QueueSettings | UnsetType = UNSET
+
+    @property
+    def rules(self) -> QueueSettings:
+        """The rules of the queue."""
+        return NO_RULES if self.queue is UNSET else self.queue
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "max_held", "prefix_index_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.queue is not UNSET and sum(band.reserved for band in self.queue.bands) >= self.max_held:
+            raise ValueError(f"max_held is {self.max_held}; it must be more than the bands have reserved")
         if self.max_waiting is not UNSET and self.max_waiting < 1:
             raise ValueError(f"max_waiting is {self.max_waiting}; it must be at least 1, or unset")
         if not 0 <= self.max_hold_s < inf:

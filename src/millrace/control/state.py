@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
-from operator import attrgetter
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from millrace.control.drains import Drains
 from millrace.control.flight import Flight
+from millrace.control.held import Queues
 from millrace.control.knowledge import Prefixes
+from millrace.control.refusals import Why
 from millrace.control.settings import ControlSettings
-from millrace.core.event import Reported
+from millrace.core.event import Refuse, Reported
 from millrace.core.fleet import FleetView, ReplicaView
+from millrace.core.replica import Report
 from millrace.core.request import Request
 
 NOBODY: frozenset[str] = frozenset()
@@ -28,7 +30,7 @@ class State:
         self.settings = settings
         self.replicas: dict[str, ReplicaView] = {}
         self.flights: dict[str, Flight] = {}
-        self.held: dict[str, OrderedDict[str, Flight]] = {}
+        self.held = Queues(settings)
         self.routed: dict[str, int] = {}
         self.arrivals = 0
         self.readiness_changed = False
@@ -60,9 +62,8 @@ class State:
         if event.phase != replica.phase or event.spec is not None:
             replica.phase = event.phase
             self._forget_ready()
-        replica.report = event.report or replica.report
-        if event.report and event.report.adapters is not None:
-            replica.adapters = event.report.adapters
+        if event.report is not None:
+            _heed(replica, event.report)
 
     def lose(self, replica_id: str) -> None:
         """Note that a replica cannot be reached. What was sent to it still fails one by one, by its shell."""
@@ -75,9 +76,9 @@ class State:
         """Whether any replica, in whatever phase, answers to this name or has not said what it answers to."""
         return model in self._served or self._any_model
 
-    def takes(self, model: str) -> bool:
-        """Whether a request for this model can be sent to a ready replica, or wait for one not to be busy."""
-        return bool(self._view.ready_for(model)) and len(self.held.get(model, ())) < self.settings.max_held
+    def takes(self, request: Request) -> bool:
+        """Whether a request can be sent to a ready replica, or wait for one not to be busy."""
+        return bool(self._view.ready_for(request.model)) and self.held.objection(request) is None
 
     def admit(self, request: Request, model: str) -> Flight:
         """Note that a request, which asked for this model, arrived and was not turned away."""
@@ -88,10 +89,10 @@ class State:
 
     def first_choice(self, request: Request) -> Request:
         """Return the request as it is for the first of its models that takes it, else for one that exists."""
-        if self.takes(request.model):
+        if self.takes(request):
             return request
         choices = [request, *request.alternatives()]
-        taken = (choice for choice in choices if self.takes(choice.model))
+        taken = (choice for choice in choices if self.takes(choice))
         known = (choice for choice in choices if self.serves(choice.model))
         return next(taken, None) or next(known, request)
 
@@ -103,31 +104,14 @@ class State:
         """Note that a request ended."""
         del self.flights[flight.request.id]
 
-    def hold(self, flight: Flight) -> None:
-        """Put a request into its model's queue, which is kept in the order of arrival."""
-        queue = self.held.setdefault(flight.request.model, OrderedDict())
-        queue[flight.request.id] = flight
-        if flight.attempts and len(queue) > 1:
-            for other in sorted(queue.values(), key=attrgetter("number")):
-                queue.move_to_end(other.request.id)
-
-    def unhold(self, flight: Flight) -> None:
-        """Take a request out of its queue, if it got into one before a policy failed; forget an empty one."""
-        queue = self.held.get(flight.request.model)
-        if queue is not None:
-            queue.pop(flight.request.id, None)
-            if not queue:
-                del self.held[flight.request.model]
-
-    def turn_stranded(self) -> Iterator[Flight]:
+    def turn_stranded(self, now_s: float) -> Iterator[Flight]:
         """Turn who waits for a model with no ready replica to a fallback that has one; yield each, unheld."""
         self.readiness_changed = False
         waiting = (queue.values() for model, queue in self.held.items() if not self._view.ready_for(model))
         for flight in [flight for queue in waiting for flight in queue if flight.request.fallbacks]:
-            choices = (choice for choice in flight.request.alternatives() if self.takes(choice.model))
-            choice = next(choices, None)
+            choice = next(filter(self.takes, flight.request.alternatives()), None)
             if choice is not None:
-                self.unhold(flight)
+                self.held.release(flight, now_s)
                 self.turn(flight, choice)
                 yield flight
 
@@ -237,13 +221,17 @@ class State:
 
     def retry_after_s(self, request: Request, now_s: float) -> float:
         """Predict when it is worth trying again with a request that was turned away."""
-        in_front = len(self.held.get(request.model, ()))
-        drain_s = self._drains.seconds(request.model, in_front, now_s)
+        queue = self.held.get(request.model)
+        in_front = 0 if queue is None else len(queue)
+        drain_s = None if queue is None else queue.drain_s(in_front + 1, now_s)
+        if drain_s is None or self.settings.queue is UNSET:
+            drain_s = self._drains.seconds(request.model, in_front, now_s)
         return max(RETRY_AFTER_S[0], min(RETRY_AFTER_S[1], drain_s))
 
-    def prefix_index_bytes(self) -> dict[str, int]:
-        """Memory each replica's prefix index takes."""
-        return self.prefixes.held_bytes()
+    def refusal(self, request: Request, why: Why, now_s: float) -> Refuse:
+        """Return what a client is told that is turned away."""
+        reasoned = self.settings.queue is not UNSET
+        return why.refusal(request.id, self.retry_after_s(request, now_s), reasoned=reasoned)
 
     def _forget_ready(self) -> None:
         self._view.forget_ready()
@@ -276,7 +264,7 @@ class State:
     def _empty(self, replica: ReplicaView) -> None:
         """Note that its process ended: neither its cache nor what it said of itself is true any more."""
         self.prefixes[replica.id].forget()
-        replica.report, replica.adapters = None, ()
+        replica.report, replica.adapters, replica.slots = None, (), None
 
     def _join(self, event: Reported) -> ReplicaView:
         if event.spec is None:
@@ -290,6 +278,15 @@ class State:
         specs = [replica.spec for replica in self.replicas.values()]
         self._served = {model for spec in specs for model in spec.models}
         self._any_model = not all(spec.models for spec in specs)
+
+
+def _heed(replica: ReplicaView, report: Report) -> None:
+    """Note what an engine says of itself. While requests wait there, it runs as many as it can."""
+    replica.report = report
+    if report.adapters is not None:
+        replica.adapters = report.adapters
+    if report.waiting and report.running:
+        replica.slots = max(replica.slots or 0, report.running)
 
 
 def _used(replica: ReplicaView, adapter: str) -> tuple[str, ...]:

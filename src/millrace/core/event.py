@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import UNSET, Struct, UnsetType
 
 from millrace.core.replica import Phase, ReplicaSpec, Report
 from millrace.core.request import Request
 from millrace.core.weighed import Explanation
+
+Reason = Literal[
+    "rejected-capacity",
+    "rejected-capacity-priority",
+    "rejected-capacity-tenant",
+    "rejected-saturated",
+    "rejected-no-endpoints",
+    "rejected-ttl-expired",
+    "rejected-deadline",
+    "rejected-late",
+    "rejected-other",
+]
+"""Why the queue gave a request up, for programs: in llm-d's words, or finer where it has one for several."""
 
 
 class Arrived(Struct, frozen=True, tag=True):
@@ -165,12 +180,16 @@ class Cancel(Struct, frozen=True, tag=True):
 
 
 class Refuse(Struct, frozen=True, tag=True, omit_defaults=True):
-    """Answer the client with an error; by `retry_after_s` the queue should have drained, if that helps."""
+    """Answer the client with an error; by `retry_after_s` the queue should have drained, if that helps.
+
+    `reason` is for programs; unset where the queue had no part in it, and in logs from before there was one.
+    """
 
     request_id: str
     why: str
     status: int
     retry_after_s: float | None = None
+    reason: Reason | UnsetType = UNSET
 
 
 Action = Dispatch | Move | Cancel | Refuse

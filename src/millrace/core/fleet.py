@@ -33,6 +33,7 @@ class ReplicaView(Struct, kw_only=True, eq=False):
     ones. `report` is what the engine last said of itself, None if it never spoke. `adapters` are believed to
     be on its device: those last sent to it, or what it reported, the one used longest ago first.
     `coming_tokens` are the prompt tokens that others compute for it: it neither queues nor holds them yet.
+    `slots` are the most requests that it was seen to run while others waited; None if it never was.
     """
 
     id: str
@@ -46,6 +47,7 @@ class ReplicaView(Struct, kw_only=True, eq=False):
     report: Report | None = None
     adapters: tuple[str, ...] = ()
     coming_tokens: int = 0
+    slots: int | None = None
 
     @property
     def in_flight(self) -> int:
@@ -189,6 +191,21 @@ class Sent(Struct, frozen=True):
     queued_tokens: int = 0
 
 
+class Held(Struct, frozen=True):
+    """A request was put into its model's queue; those of a lower `number` arrived before it."""
+
+    now_s: float
+    request: Request
+    number: int
+
+
+class Left(Struct, frozen=True):
+    """A request left its model's queue: a Sent follows, or it was turned away, or its client left."""
+
+    now_s: float
+    request: Request
+
+
 class Learning(Protocol):
     """A policy that remembers. What it is asked must not change it; what it is told may."""
 
@@ -208,6 +225,25 @@ class QueueingPolicy(Protocol):
 
     def order(self, held: Iterable[Request], fleet: FleetView) -> Iterable[Request]:
         """Yield the held requests, first to be placed first; lazily, the walk stops at the first Hold."""
+
+
+class Ordering(Protocol):
+    """A queueing policy that keeps its order as requests come and go, so that a long queue costs little.
+
+    Whoever is asked for `order` sorts the whole queue for each request that is placed. A policy that has
+    `first` too is asked for that in its place, and told with `note` who enters and leaves each queue
+    (`Held`, `Left`), besides all events and what is sent; `core.ranked.Ranked` keeps ids by rank for it. Both
+    must agree: `first` is what `order` would yield first of the model's held requests. A request with nobody
+    in front of it is never held: `order` is asked about it alone.
+
+    The kernel may place another one than the policy's first: who would starve, and who has a share reserved.
+    """
+
+    def note(self, fact: Event | Sent | Held | Left) -> None:
+        """Take note of an event, before it is acted upon, of a request that was sent, held, or that left."""
+
+    def first(self, model: str, fleet: FleetView) -> str | None:
+        """Return the id of the held request of this model to be placed next; None puts nobody forward."""
 
 
 class MigrationPolicy(Protocol):

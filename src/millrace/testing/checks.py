@@ -16,7 +16,17 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from millrace.core.fleet import Decision, FleetView, Hold, QueueingPolicy, Reject, Route, RoutingPolicy
+from millrace.core.fleet import (
+    Decision,
+    FleetView,
+    Held,
+    Hold,
+    Left,
+    QueueingPolicy,
+    Reject,
+    Route,
+    RoutingPolicy,
+)
 from millrace.core.replica import Report
 from millrace.core.request import Request
 from millrace.policies import Described, Family, describe, rebuild
@@ -48,7 +58,7 @@ def check_queueing_policy(policy: QueueingPolicy, queues: Iterable[Queue] | None
 
     It takes any iterable and need not be asked for more than the first; its order does not depend on the
     order of the replicas, the hour, or what it was asked before; it can be rebuilt from its settings; it
-    changes nothing that it is shown.
+    changes nothing that it is shown. If it has `first`, that is who would be first in its order.
     """
     again: QueueingPolicy = _rebuilt("queueing", policy)
     for queue in some_queues(100) if queues is None else queues:
@@ -60,6 +70,22 @@ def check_queueing_policy(policy: QueueingPolicy, queues: Iterable[Queue] | None
         _require(_differs(order[:1], first, "asked for the first only"), held, fleet)
         rebuilt = _ids(again.order(iter(held), fleet))
         _require(_differs(order, rebuilt, "rebuilt from its settings"), held, fleet)
+        if hasattr(policy, "first"):
+            _check_first(_rebuilt("queueing", policy), held, fleet)
+
+
+def _check_first(policy: Any, held: list[Request], fleet: FleetView) -> None:
+    """Check that a policy which keeps its own order names the one that it would order first, one by one."""
+    for number, request in enumerate(held):
+        policy.note(Held(fleet.now_s, request, number))
+    for model in {request.model for request in held}:
+        waiting = [request for request in held if request.model == model]
+        while waiting:
+            first, ordered = policy.first(model, fleet), next(iter(policy.order(iter(waiting), fleet)))
+            _require(_differs(ordered.id, first, "asked for the first by name"), waiting, fleet)
+            waiting.remove(ordered)
+            policy.note(Left(fleet.now_s, ordered))
+        _require(_differs(None, policy.first(model, fleet), "nobody is held"), held, fleet)
 
 
 def _steady(ask: Callable[[list[Request], FleetView], Any], held: list[Request], fleet: FleetView) -> Any:

@@ -81,7 +81,7 @@ def test_a_request_without_blocks_asks_no_prefix_index(routing: str) -> None:
     controller = _fleet(routing, 4)
     for n in range(50):
         controller.on(Arrived(float(n), fakes.request(f"q{n}")))
-    assert set(controller.state.prefix_index_bytes().values()) == {0}
+    assert set(controller.prefix_index_bytes().values()) == {0}
 
 
 def test_memory_does_not_grow_with_history() -> None:

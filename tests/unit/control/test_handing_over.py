@@ -142,7 +142,7 @@ def test_whoever_only_prefills_answers_nobody() -> None:
     controller = controller_of(routing="least_work")
     controller.on(Reported(0.0, "p", "ready", ReplicaSpec(models=("m",), role="prefill")))
     assert arrive(controller, "q0") == []
-    assert not controller.state.takes("m")
+    assert not controller.state.takes(fakes.request())
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def test_a_replica_that_is_down_has_lost_its_cache_and_its_last_report() -> None
     join(controller, "a")
     controller.on(Reported(0.5, "a", "ready", report=Report(now_s=0.5, running=0)))
     arrive(controller, "q", blocks=(1, 2, 3))
-    assert controller.state.prefix_index_bytes()["a"] > 0
+    assert controller.prefix_index_bytes()["a"] > 0
     controller.on(_down(1.0, "q"))
-    assert controller.state.prefix_index_bytes()["a"] == 0
+    assert controller.prefix_index_bytes()["a"] == 0
     assert controller.state.replicas["a"].seen_s is None
 
 

@@ -65,7 +65,7 @@ def test_the_memory_of_each_prefix_index_is_told() -> None:
     join(controller, "b", "ready", "n")
     for n in range(40):
         arrive(controller, f"q{n}", blocks=tuple(range(n * 100, n * 100 + 6)))
-    assert controller.state.prefix_index_bytes() == {"a": 1200, "b": 0}
+    assert controller.prefix_index_bytes() == {"a": 1200, "b": 0}
 
 
 def test_requests_sent_are_counted_by_model() -> None:
