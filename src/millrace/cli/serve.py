@@ -21,6 +21,7 @@ from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.replica import ReplicaSpec
 from millrace.gateway import AddressError, GatewaySettings, Shadows, require_free
 from millrace.gateway import run as run_gateway
+from millrace.gateway.handing import Bootstrap
 from millrace.launch import gateway_command
 from millrace.policies import load
 
@@ -36,6 +37,7 @@ def run(
     demo: options.Demo = False,
     engines: options.Engines = 3,
     specs: options.Specs = None,
+    bootstrap: options.Bootstrap = None,
     scrape: options.Scrape = 1.0,
     failover: options.Failover = "on",
     stall_timeout: options.StallTimeout = 300.0,
@@ -121,6 +123,7 @@ def _gateway(said: Mapping[str, Any]) -> GatewaySettings:
         admin_host=said["admin_host"],
         admin_port=said["admin_port"],
         specs=_specs(said["specs"]),
+        bootstraps=dict(map(Bootstrap.parse, said["bootstrap"] or [])),
         aliases=aliases_of(said["alias"] or []),
         fallbacks=fallbacks_of(said["fallback"] or []),
         answer_as_asked=said["answer_as_asked"],

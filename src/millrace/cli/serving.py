@@ -11,6 +11,7 @@ from millrace.gateway.names import Target
 OPTIONS = {
     "backends": "--backend",
     "specs": "--specs",
+    "bootstraps": "--bootstrap",
     "aliases": "--alias",
     "fallbacks": "--fallback",
     "scrape_s": "--scrape",

@@ -35,6 +35,15 @@ Specs = Annotated[
         rich_help_panel=ENGINES,
     ),
 ]
+Bootstrap = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=HOST:PORT",
+        help="Where SGLang's engines meet the one of this name, which computes prompts, if it does not say "
+        "that itself (repeatable; see docs/wire.md).",
+        rich_help_panel=ENGINES,
+    ),
+]
 Scrape = Annotated[
     float,
     typer.Option(metavar="SECONDS", help="Between two looks at each engine.", rich_help_panel=ENGINES),

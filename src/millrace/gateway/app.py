@@ -38,7 +38,7 @@ from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
 from millrace.gateway.moving import move
 from millrace.gateway.names import Names
-from millrace.gateway.prefilling import prefill
+from millrace.gateway.prefilling import alone, prefill
 from millrace.gateway.request import Incoming
 from millrace.gateway.resuming import resumable
 from millrace.gateway.routes import COUNT_TOKENS, INFERENCE, path_of
@@ -238,11 +238,11 @@ class Gateway:
         if isinstance(action, Dispatch):
             if action.model is not UNSET:
                 exchange.turn(action.model)
-            engine = self.fleet.members[action.replica].engine
+            member = self.fleet.members[action.replica]
             if action.prefill_on is UNSET:
-                exchange.dispatch(engine)
+                alone(exchange, member)
             else:
-                prefill(self, exchange, self.fleet.members[action.prefill_on].engine, engine)
+                prefill(self, exchange, self.fleet.members[action.prefill_on], member.engine)
         elif isinstance(action, Move):
             self._move(action, exchange)
         elif isinstance(action, Cancel):

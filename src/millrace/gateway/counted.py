@@ -13,14 +13,28 @@ if TYPE_CHECKING:
 
 
 class Counted:
-    """Counts a request from its arrival to its end, for the model that is to answer it and the replica."""
+    """Counts a request from its arrival to its end, for the model that is to answer it and the replica.
 
-    __slots__ = ("_arrived_s", "_gateway", "_series", "_started_s", "model", "request")
+    `fresh` in the turn in which it came: what passes until it is sent is the gateway's own overhead then.
+    """
+
+    __slots__ = (
+        "_arrived_s",
+        "_failed_by",
+        "_gateway",
+        "_series",
+        "_started_s",
+        "fresh",
+        "model",
+        "request",
+    )
 
     def __init__(self, gateway: Gateway, request: Request) -> None:
         self._gateway = gateway
         self.request = request
         self.model = request.model
+        self.fresh = True
+        self._failed_by = ""
         self._arrived_s = monotonic()
         self._started_s: float | None = None
         self._series: Series | None = None
@@ -33,6 +47,12 @@ class Counted:
         if self._series is None:  # never sent anywhere
             self._series = self._gateway.metrics.series(self._gateway.known_model(self.model))
         return self._series
+
+    def _count_sent(self, now_s: float) -> None:
+        if self._failed_by:
+            self._gateway.metrics.retries[self._failed_by] += 1
+        elif self.fresh:
+            self._gateway.metrics.overhead.observe(now_s - self._arrived_s)
 
     def _count_first(self, now_s: float) -> None:
         self._started_s = now_s

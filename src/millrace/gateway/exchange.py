@@ -23,18 +23,18 @@ from millrace.gateway.wire import Wire
 if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
     from millrace.gateway.client import ClientConnection
+    from millrace.gateway.meeting import Meeting
 
 
 class Exchange(Counted):
     """A request in flight, between a client's connection and at most one engine's.
 
-    `name` is the model as the client called it, `model` the one that is to answer. `fresh` in the turn in
-    which it came: what passes until it is sent is the gateway's own overhead then.
+    `name` is the model as the client called it, `model` the one that is to answer. `meeting` is with the
+    engine that computes the prompt while another one waits for it.
     """
 
     __slots__ = (
         "_answer",
-        "_failed_by",
         "_fields",
         "_kept",
         "_strip_usage",
@@ -42,9 +42,9 @@ class Exchange(Counted):
         "connection",
         "ended",
         "engine",
-        "fresh",
         "heard_s",
         "kind",
+        "meeting",
         "moving",
         "name",
         "wire",
@@ -60,8 +60,6 @@ class Exchange(Counted):
         uncounted = asked.stream and not asked.usage_wanted and kind in USAGE_EVENTS
         counting = wire.counting(stream_options=asked.stream_options) if uncounted else None
         self.wire, self._strip_usage = counting or wire, counting is not None
-        self.fresh = True
-        self._failed_by = ""
         self.heard_s = self._arrived_s
         self.ended = False
         self._answer: HeldAnswer | PassedAnswer | EventStream | None = None
@@ -70,6 +68,7 @@ class Exchange(Counted):
         self.engine: Engine | None = None
         self.connection: EngineConnection | None = None
         self.moving: Arrival | None = None
+        self.meeting: Meeting | None = None
 
     @property
     def committed(self) -> bool:
@@ -78,9 +77,9 @@ class Exchange(Counted):
 
     # What the controller wants.
 
-    def dispatch(self, engine: Engine, field: bytes = b"") -> None:
+    def dispatch(self, engine: Engine, field: bytes = b"", receiver: Receiver | None = None) -> None:
         """Send the request to this engine, with one more `field`, if it needs to know more."""
-        self.send(engine, self, self._outgoing(engine, field))
+        self.send(engine, receiver or self, self._outgoing(engine, field))
 
     def shift(self, engine: Engine) -> None:
         """Send the request to this engine, and not to the one that has not begun to answer it."""
@@ -92,15 +91,16 @@ class Exchange(Counted):
     def send(self, engine: Engine, receiver: Receiver, data: bytes) -> None:
         """Send something to this engine that the receiver waits for, as an attempt at this request."""
         self._kept = None
+        self.charge(engine)
+        self.connection = engine.send(receiver, data)
+        self.heard_s = monotonic()
+        self._count_sent(self.heard_s)
+
+    def charge(self, engine: Engine) -> None:
+        """What comes next is this engine's doing."""
         self.engine = engine
         self._fields = engine.answer_fields(self.model)
         self._series = self._gateway.metrics.series(self.model, engine.id)
-        self.connection = engine.send(receiver, data)
-        self.heard_s = monotonic()
-        if self._failed_by:
-            self._gateway.metrics.retries[self._failed_by] += 1
-        elif self.fresh:
-            self._gateway.metrics.overhead.observe(self.heard_s - self._arrived_s)
 
     def turn(self, model: str) -> None:
         """From now on the request is for this fallback."""
@@ -196,11 +196,15 @@ class Exchange(Counted):
     def held(self, head: Head, body: bytes) -> None:
         """A whole answer came: pass it on, or keep it while the controller looks for a better one."""
         if head.wanders:
-            self._kept = (head, body) if head.is_json else None
-            self.on_broken(f"status_{head.status}", f"the engine answered with status {head.status}")
+            self.pass_over(head, body)
             return
         self._finish(head.status, usage_of(body) if head.is_json else NO_USAGE, begins=head.status < 400)
         self._deliver(head, body)
+
+    def pass_over(self, head: Head, body: bytes) -> None:
+        """Keep an engine's error while the controller looks for a better answer."""
+        self._kept = (head, body) if head.is_json else None
+        self.on_broken(f"status_{head.status}", f"the engine answered with status {head.status}")
 
     def finished(self, status: int, usage: Usage, *, events: int = 0, complete: bool = True) -> None:
         """The answer was passed on to its end."""
@@ -228,15 +232,6 @@ class Exchange(Counted):
         """The client caught up."""
         if self.connection is not None:
             self.connection.resume()
-
-    def check(self, now_s: float) -> None:
-        """Give up on an engine that is silent for too long, unless the client keeps it waiting."""
-        connection, settings = self.connection, self._gateway.settings
-        if connection is None or connection.paused:
-            return
-        limit_s = settings.stall_timeout_s if self.committed else settings.first_byte_timeout_s
-        if now_s - self.heard_s > limit_s:
-            connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
     def _break_off(self, reason: str, why: str, *, down: bool) -> None:
         """Give up on an answer of which the client has the beginning."""
@@ -291,9 +286,10 @@ class Exchange(Counted):
         return self._count_end(outcome, status)
 
     def _drop_connection(self) -> None:
-        moving, self.moving = self.moving, None
-        if moving is not None:
-            moving.close()
-        connection, self.connection = self.connection, None
+        moving, meeting, connection = self.moving, self.meeting, self.connection
+        self.moving = self.meeting = self.connection = None
+        for beside in (moving, meeting):
+            if beside is not None:
+                beside.close()
         if connection is not None:
             connection.abort()

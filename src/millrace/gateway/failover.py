@@ -18,7 +18,7 @@ from millrace.core.prompt import Asked, Kind
 from millrace.gateway.answers import EventStream
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.framing import LAST_CHUNK, FramingError, Head, chunk
-from millrace.gateway.receiver import Answer
+from millrace.gateway.receiver import Answer, Receiver
 from millrace.gateway.resuming import COMPLETIONS, Continued, Resumable, continuation
 from millrace.gateway.transcript import Transcript
 from millrace.gateway.upstream import Engine
@@ -165,10 +165,10 @@ class ResumableExchange(Exchange):
         """Memory that the stream's token ids take."""
         return 0 if self._recorded is None else self._recorded.transcript.size_bytes
 
-    def dispatch(self, engine: Engine, field: bytes = b"") -> None:
+    def dispatch(self, engine: Engine, field: bytes = b"", receiver: Receiver | None = None) -> None:
         """Send the request to this engine, or what it takes to go on."""
         if self._begun() is None or engine.dialect in self._how.dialects:
-            super().dispatch(engine, field)
+            super().dispatch(engine, field, receiver)
         else:
             self.engine = engine
             self.on_broken("cannot_resume", "the engine cannot go on with another one's answer")

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.core.replica import Phase, ReplicaSpec, Role
+from millrace.gateway.handing import Bootstrap
 from millrace.gateway.names import ANYTHING, Names
 from millrace.gateway.resuming import dialect_of
 from millrace.gateway.settings import Backend, GatewaySettings
@@ -22,7 +24,8 @@ class Member:
     """One engine. `cards` are its entries of `/v1/models`, `transfer` is what they say of its KV port, if it
     has one; `failures` counts examinations failed in a row.
 
-    `losses` counts how often it was given up: its cache was taken to be empty from then on.
+    `losses` counts how often it was given up: its cache was taken to be empty from then on. An engine of
+    SGLang that computes prompts is met at its `bootstrap`; one that `only_answers` cannot do without.
     """
 
     engine: Engine
@@ -34,11 +37,20 @@ class Member:
     scraped_s: float | None = None
     losses: int = 0
     transfer: dict[str, Any] | None = None
+    bootstrap: Bootstrap | None = None
+    only_answers: bool = False
 
     def lose(self) -> None:
         """Note that it cannot be reached."""
         self.phase = "gone"
         self.losses += 1
+
+
+class Part(Struct, frozen=True):
+    """What an engine of SGLang is for, and the port where others meet it, as far as it says so."""
+
+    role: Role = "both"
+    port: int | None = None
 
 
 class Fleet:
@@ -47,6 +59,7 @@ class Fleet:
     def __init__(self, settings: GatewaySettings) -> None:
         self.members: dict[str, Member] = {}
         self.catalogue: dict[str, dict[str, Any]] = {}
+        self._bootstraps = settings.bootstraps
         self._targets = Names(settings.aliases, settings.fallbacks).targets
         for text in settings.backends:
             backend = Backend.parse(text)
@@ -58,17 +71,23 @@ class Fleet:
                     "leave the role out, or put the engines' own proxy behind one name"
                 )
             spec = replace(bought, models=())
-            self.members[engine.id] = Member(engine, spec)
+            self.members[engine.id] = Member(engine, spec, bootstrap=settings.bootstraps.get(backend.id))
 
     @property
     def ready(self) -> int:
         """How many engines can be sent requests."""
         return sum(member.phase == "ready" for member in self.members.values())
 
-    def learn(self, member: Member, cards: list[dict[str, Any]]) -> bool:
-        """Note the models an engine serves; return whether that is news."""
+    def learn(self, member: Member, cards: list[dict[str, Any]], part: Part | None = None) -> bool:
+        """Note the models an engine serves, and its part if it is SGLang's; return whether that is news."""
         models = tuple(card["id"] for card in cards)
-        role = _role(cards) if member.spec.role == "both" else member.spec.role
+        said = _role(cards) if part is None else part.role
+        role = said if member.spec.role == "both" else member.spec.role
+        if part is not None:
+            member.only_answers = role == "decode"
+            host = member.engine.backend.host_in_url
+            found = Bootstrap(host, part.port) if role == "prefill" else None
+            member.bootstrap = self._bootstraps.get(member.engine.id, found)
         news = models != member.spec.models or role != member.spec.role
         member.engine.dialect = dialect_of(cards)
         member.transfer = _transfer(cards)

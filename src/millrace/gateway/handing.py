@@ -3,16 +3,21 @@
 Source: the fields of vLLM's NIXL connector, `kv_transfer_params`, which llm-d's sidecar and vLLM's own proxy
 fill in: the prompt is sent with one token to ask for, and what comes back goes along with the request to the
 engine that answers. Our engine speaks the same, and with `do_remote_move` takes over answers under way.
+SGLang's engines get the same request both at once, as its router does it: with the address where the one that
+computes prompts is met, and a number that only the two of them have.
 """
 
 from __future__ import annotations
 
+import re
+from secrets import randbits
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from millrace.core.prompt import Kind
+from millrace.gateway.usage import data_of, events_in
 
 PREFILLING = {
     "do_remote_decode": True,
@@ -31,6 +36,40 @@ _LEFT_OUT = (
     "logprobs",
     "top_logprobs",
 )
+
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+ROOM_BITS = 63
+SEVERAL = 1024
+MISSED = b"bootstrap_room"
+"""What SGLang's errors mention if a KV cache did not come across: they name the room."""
+
+
+class Bootstrap(Struct, frozen=True):
+    """Where an engine of SGLang that computes prompts is met; without a port, others have it."""
+
+    host: str
+    port: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> tuple[str, Bootstrap]:
+        """Read `NAME=HOST:PORT`. Raises ValueError."""
+        name, _, address = text.partition("=")
+        found = _ADDRESS.fullmatch(address)
+        if not name or found is None or not 0 < int(found["port"]) <= 65535:
+            raise ValueError(
+                f"bootstraps: cannot read {text!r}; write NAME=HOST:PORT, such as p=10.0.0.1:8998"
+            )
+        return name, cls(found["host"], int(found["port"]))
+
+
+class _Batch(Struct):
+    prompt: Raw = Raw()
+    n: Any = None
+
+
+class _Said(Struct):
+    error: Any = None
 
 
 class _Answered(Struct):
@@ -55,6 +94,45 @@ def handed(answer: bytes) -> bytes | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return _field(params) if params else None
+
+
+def meeting_at(where: Bootstrap, body: bytes, kind: Kind) -> bytes:
+    """Return the fields that let two engines of SGLang meet: lists of them for requests that are several."""
+    count = _count(body, kind)
+    rooms = [randbits(ROOM_BITS) for _ in range(count or 1)]
+    told: tuple[Any, Any, Any] = where.host, where.port, rooms[0]
+    if count is not None:
+        told = [where.host] * count, [where.port] * count, rooms
+    return b'"bootstrap_host":%b,"bootstrap_port":%b,"bootstrap_room":%b' % tuple(
+        map(msgspec.json.encode, told)
+    )
+
+
+def _count(body: bytes, kind: Kind) -> int | None:
+    """Return how many requests SGLang's router takes this for, None for a single one.
+
+    Of more answers to a chat than anybody wants the engines number the rooms themselves.
+    """
+    asked = msgspec.json.decode(body, type=_Batch)
+    if kind == "chat":
+        return asked.n if type(asked.n) is int and 1 < asked.n <= SEVERAL else None
+    if bytes(asked.prompt)[:1] != b"[":
+        return None
+    prompts = msgspec.json.decode(asked.prompt, type=list[Raw])
+    return len(prompts) if prompts and bytes(prompts[0])[:1] in (b'"', b"[") else None
+
+
+def refused(events: bytes) -> bytes:
+    """Return the first event that says what went wrong, unless the request did; empty if none does."""
+    for event in events_in(events):
+        try:
+            error = msgspec.json.decode(data_of(event), type=_Said).error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        code = error.get("code") if isinstance(error, dict) else None
+        if error is not None and not (isinstance(code, int) and 400 <= code < 500):
+            return event
+    return b""
 
 
 def moving(request_id: str, where: dict[str, Any]) -> bytes:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millrace.core.event import Reported
-from millrace.core.replica import Report
-from millrace.gateway.fleet import Member
+from millrace.core.replica import Report, Role
+from millrace.gateway.fleet import Member, Part
 from millrace.gateway.gauges import read_report
 from millrace.gateway.probe import ProbeError, get
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 5.0
 FAILURES_UNTIL_GONE = 2
 MODELS_EVERY = 30
+SERVER_INFO = (b"/server_info", b"/get_server_info")  # SGLang's, now and before
+ROLES: dict[str | None, Role] = {"prefill": "prefill", "decode": "decode"}
 
 
 class _Card(msgspec.Struct):
@@ -27,6 +29,11 @@ class _Card(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[dict[str, Any]]
+
+
+class _ServerInfo(msgspec.Struct):
+    disaggregation_mode: str | None = None
+    disaggregation_bootstrap_port: int | None = None
 
 
 async def watch(gateway: Gateway, member: Member) -> None:
@@ -81,7 +88,22 @@ async def _learn_models(gateway: Gateway, member: Member) -> bool:
         msgspec.convert(cards, list[_Card])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProbeError(f"/v1/models cannot be read: {error}") from None
-    return gateway.fleet.learn(member, cards)
+    return gateway.fleet.learn(member, cards, await _part(member, cards))
+
+
+async def _part(member: Member, cards: list[dict[str, Any]]) -> Part | None:
+    """Ask an engine of SGLang what it is for; None for those of others."""
+    if not cards or any(card.get("owned_by") != "sglang" for card in cards):
+        return None
+    for path in SERVER_INFO:
+        status, body = await get(member.engine, path)
+        if status == 200:
+            try:
+                told = msgspec.json.decode(body, type=_ServerInfo)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                break
+            return Part(ROLES.get(told.disaggregation_mode, "both"), told.disaggregation_bootstrap_port)
+    return Part()
 
 
 async def _read_load(gateway: Gateway, member: Member) -> Report | None:

@@ -9,23 +9,39 @@ from msgspec.structs import replace
 from millrace.core.event import Prefilled
 from millrace.gateway.framing import Head
 from millrace.gateway.handing import handed, prompt_only
+from millrace.gateway.meeting import meet
 from millrace.gateway.probe import ANSWER_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
     from millrace.gateway.exchange import Exchange
+    from millrace.gateway.fleet import Member
     from millrace.gateway.upstream import Engine, EngineConnection
 
 
-def prefill(gateway: Gateway, exchange: Exchange, engine: Engine, answering: Engine) -> None:
+def prefill(gateway: Gateway, exchange: Exchange, computing: Member, answering: Engine) -> None:
     """Let an engine compute the prompt for another one; where nobody knows how, that one does it all."""
+    engine = computing.engine
     body = None if exchange.committed else prompt_only(exchange.wire.body, exchange.kind)
     if body is None:
         gateway.tell(Prefilled(gateway.now_s(), exchange.request.id))
         exchange.dispatch(answering)
+    elif computing.bootstrap is not None:
+        meet(gateway, exchange, engine, answering, computing.bootstrap)
     else:
         asked = replace(exchange.wire, body=body).to(engine, exchange.wire_id)
         exchange.send(engine, Prefill(gateway, exchange, answering), asked)
+
+
+def alone(exchange: Exchange, member: Member) -> None:
+    """Let an engine compute the prompt that it answers, unless it cannot."""
+    if member.only_answers and exchange.kind in ("chat", "text"):
+        exchange.charge(member.engine)
+        exchange.on_broken(
+            "no_prefill", "SGLang's engines that answer compute no prompts, and none that does is ready"
+        )
+    else:
+        exchange.dispatch(member.engine)
 
 
 class Prefill:

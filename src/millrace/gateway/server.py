@@ -18,6 +18,7 @@ from millrace.control.log import header
 from millrace.core.event import Reported
 from millrace.gateway.app import Gateway
 from millrace.gateway.client import ClientConnection, House
+from millrace.gateway.exchange import Exchange
 from millrace.gateway.failover import ResumableExchange
 from millrace.gateway.health import examine, watch
 from millrace.gateway.journal import Journal
@@ -144,9 +145,19 @@ async def _sweep(gateway: Gateway) -> None:
             exchange.remembered_bytes for exchange in exchanges if isinstance(exchange, ResumableExchange)
         )
         for exchange in exchanges:
-            exchange.check(now_s)
+            _check(gateway, exchange, now_s)
         for client in (*gateway.clients, *gateway.admin.clients):
             client.check(now_s)
+
+
+def _check(gateway: Gateway, exchange: Exchange, now_s: float) -> None:
+    """Give up on an engine that is silent for too long, unless the client keeps it waiting."""
+    connection, settings = exchange.connection, gateway.settings
+    if connection is None or connection.paused:
+        return
+    limit_s = settings.stall_timeout_s if exchange.committed else settings.first_byte_timeout_s
+    if now_s - exchange.heard_s > limit_s:
+        connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 
 
 def _raise_file_limit() -> None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from millrace.core.prompt import Measure
 from millrace.core.replica import ReplicaSpec
+from millrace.gateway.handing import Bootstrap
 from millrace.gateway.kv_events.endpoint import Endpoint
 from millrace.gateway.names import Names, Target
 
@@ -50,8 +51,12 @@ class Backend(Struct, frozen=True):
     @property
     def authority(self) -> str:
         """The value of the host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{self.host_in_url}:{self.port}"
+
+    @property
+    def host_in_url(self) -> str:
+        """The host, with brackets around an IPv6 address."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -84,6 +89,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
     `kv_events` says where engines, by name, publish what enters and leaves their prefix caches. Prompts are
     hashed in blocks of bytes, or of `block_tokens` tokens, which an engine counts within `tokenize_within_s`.
+    `bootstraps` says where SGLang's engines meet those, by name, that compute prompts; else these are asked.
     """
 
     backends: tuple[str, ...]
@@ -108,6 +114,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 120.0
     measure: Measure = MEASURE
     event_log: Path | None = None
+    bootstraps: dict[str, Bootstrap] = {}
     kv_events: dict[str, Endpoint] = {}
     block_tokens: int | None = None
     tokenize_within_s: float = 0.1
@@ -122,7 +129,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"specs: {sorted(unknown)} name no replica; use the names or URLs of the backends"
             )
-        self._check_kv_events({backend.id for backend in parsed})
+        names = {backend.id for backend in parsed}
+        if unknown := self.bootstraps.keys() - names:
+            raise ValueError(f"bootstraps: {sorted(unknown)} name no replica; use the names of the backends")
+        self._check_kv_events(names)
         Names(self.aliases, self.fallbacks)
         for name in ("port", "admin_port"):
             if not 0 <= (getattr(self, name) or 0) <= 65535:

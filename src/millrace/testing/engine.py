@@ -6,6 +6,7 @@ For tests of whatever stands in front of engines. It says what it heard, works o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import msgspec
@@ -17,7 +18,8 @@ class FakeEngine:
     """Serves on a free port of the loopback from `start` to `stop`; change `script` at any time.
 
     `pages` are raw answers to GET and `/tokenize` by path, in place of its own; an engine not `healthy`
-    answers 503. One that `tokenizes` takes every byte of a prompt for a token, after `tokenize_s`.
+    answers 503. One that `tokenizes` takes every byte of a prompt for a token, after `tokenize_s`. What is
+    asked of it passes the `gate`, if there is one, which says how it is answered.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class FakeEngine:
         self.tokenize_s = 0.0
         self.asked_for_tokens = 0
         self.pages: dict[str, bytes] = {}
+        self.gate: Callable[[Heard], Awaitable[Script]] | None = None
         self._port = 0
         self._server: asyncio.Server | None = None
         self.open_connections: set[_Connection] = set()
@@ -142,6 +145,8 @@ class _Connection(asyncio.Protocol):
         engine.heard.append(heard)
         engine.live += 1
         try:
+            if engine.gate is not None:
+                script = await engine.gate(heard)
             async for piece in pieces(engine.name, heard, script):
                 await self._write(piece, script.split_bytes)
             if script.until_close or script.hang_up:
