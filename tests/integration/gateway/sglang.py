@@ -100,7 +100,9 @@ async def engines(*parts: str, says: bool = True) -> AsyncIterator[tuple[Rooms, 
         started = [
             Sglang(name, "prefill" if name[0] == "p" else "decode", rooms, says=says) for name in parts
         ]
-        yield rooms, [await held.enter_async_context(one) for one in started]  # type: ignore[misc]
+        for one in started:
+            await held.enter_async_context(one)
+        yield rooms, started
 
 
 def missed(room: str = "7") -> str:

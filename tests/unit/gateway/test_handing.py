@@ -39,7 +39,7 @@ def test_only_backends_can_be_met() -> None:
 )
 def test_what_is_nothing_much_or_too_much_has_one_room(body: bytes) -> None:
     for kind in ("chat", "text"):
-        told = json.loads(b"{%b}" % meeting_at(HERE, body, kind))  # type: ignore[arg-type]
+        told = json.loads(b"{%b}" % meeting_at(HERE, body, kind))
         assert 0 <= told.pop("bootstrap_room") < 1 << 63
         assert told == {"bootstrap_host": "h", "bootstrap_port": None}
 
