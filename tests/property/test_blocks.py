@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from millrace.replica.blocks import BlockPool, Table
+from millrace.replica.blocks import Table
+from millrace.replica.noting import NotingPool
 
 BLOCKS = 9
 chains = st.lists(st.sampled_from([1, 2]), max_size=6).map(
@@ -41,7 +42,8 @@ class Pool(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = BlockPool(BLOCKS)
+        self.pool = NotingPool(BLOCKS)
+        self.told: set[int] = set()
         self.free = [Slot() for _ in range(BLOCKS)]
         self.held: list[Held] = []
 
@@ -103,6 +105,17 @@ class Pool(RuleBasedStateMachine):
             if not slot.holders:
                 self.free.append(slot)
         self.pool.release(held.table)
+
+    @rule()
+    def note(self) -> None:
+        """What came and left since the last time makes of what was there what is there."""
+        pool = self.pool
+        assert pool.left <= self.told
+        assert self.told.isdisjoint(pool.came)
+        self.told = (self.told - pool.left) | pool.came.keys()
+        assert self.told == set(pool.contents()) == self.known().keys()
+        pool.left.clear()
+        pool.came.clear()
 
     @invariant()
     def both_agree(self) -> None:

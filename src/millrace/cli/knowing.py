@@ -1,4 +1,4 @@
-"""From what `millrace serve` knows which prompts are in which engine's cache."""
+"""From what a fleet knows which prompts are in which engine's cache: live, and simulated."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ BlockTokens = Annotated[
     typer.Option(
         metavar="N",
         help="Hash prompts in blocks of N tokens, which engines are asked for; 16 with events, else bytes.",
+        rich_help_panel=KNOWING,
+    ),
+]
+SimulatedBlockTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Policies know prompts in blocks of N tokens; the engines' with events, else the trace's.",
         rich_help_panel=KNOWING,
     ),
 ]

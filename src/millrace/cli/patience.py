@@ -38,6 +38,14 @@ MaxHeld = Annotated[
         rich_help_panel=FAILURES,
     ),
 ]
+MaxWaiting = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Requests that wait at a replica for their first token; else as many as are sent there.",
+        rich_help_panel=FAILURES,
+    ),
+]
 MaxHold = Annotated[
     float,
     typer.Option(

@@ -8,12 +8,14 @@ from typing import Any
 
 import typer
 
-from millrace.cli import patience
+from millrace.cli import knowing, patience
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
 from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.simulating import files, options, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
+
+NOT_TO_FIND = ("sensitivity", "energy", "itl", "log", "requests_out", "report", "chrome_trace")
 
 
 def run(
@@ -45,6 +47,11 @@ def run(
     retry_floor: patience.RetryFloor = BUDGET.floor_per_s,
     max_held: patience.MaxHeld = PATIENCE.max_held,
     max_hold_s: patience.MaxHold = PATIENCE.max_hold_s,
+    max_waiting: patience.MaxWaiting = None,
+    prefix_knowledge: knowing.Knowledge = "sent",
+    prefix_ttl: knowing.Ttl = None,
+    prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
+    block_tokens: knowing.SimulatedBlockTokens = None,
     faults: options.Faults = None,
     failover: options.Failover = "off",
     scrape: options.Scrape = None,
@@ -67,13 +74,21 @@ def run(
     quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
-    policies = _checked(scenario := _scenario(context.params), routing, find)
-    if find:
-        _refuse(sensitivity, energy, itl, log, requests_out, report, chrome_trace)
-        _search(scenario, policies, attain, repeat=repeat, processes=processes, quiet=quiet, as_json=as_json)
+    _simulate(context.params)
+
+
+def _simulate(given: Mapping[str, Any]) -> None:
+    """Do what the options, by their parameters' names, ask for."""
+    quiet, as_json = given["quiet"], given["as_json"]
+    policies = _checked(scenario := _scenario(given), given["routing"], given["find"])
+    if given["find"]:
+        _refuse(*(given[name] for name in NOT_TO_FIND))
+        again = {name: given[name] for name in ("repeat", "processes")}
+        _search(scenario, policies, given["attain"], quiet=quiet, as_json=as_json, **again)
         return
-    every = _run_all(scenario, policies, context.params)
-    _show(every, scenario, _write(every, scenario, requests_out, report), quiet=quiet, as_json=as_json)
+    every = _run_all(scenario, policies, given)
+    where = _write(every, scenario, given["requests_out"], given["report"])
+    _show(every, scenario, where, quiet=quiet, as_json=as_json)
 
 
 def _scenario(given: Mapping[str, Any]) -> Scenario:
@@ -156,6 +171,12 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
         raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
     if scenario.profile and scenario.calibration is not None:
         raise ValueError("--profile and --calibration both price steps: leave out one of them")
+    sizes = {group.limits.block_tokens for group in scenario.groups}
+    if scenario.prefix_knowledge == "events" and {scenario.block_tokens} - sizes - {None}:
+        raise ValueError(
+            f"--block-tokens is {scenario.block_tokens}, but engines tell of blocks of {min(sizes)}: leave "
+            "it out, or set block_size in --fleet"
+        )
     _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.patience, scenario.servers()
     for name in policies:
         scenario.controller(name)

@@ -9,10 +9,13 @@ from typing import Literal, get_args
 import msgspec
 from msgspec import Struct
 
+from millrace.core.replica import Phase
 from millrace.core.suggest import unknown
 
 Deed = Literal["kill", "start", "drain"]
 DEEDS: tuple[Deed, ...] = get_args(Deed)
+DOWN: tuple[Phase, ...] = ("starting", "gone")
+WHY = "the replica went down"
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 _TIME = r"at\s+(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]*)"

@@ -16,9 +16,10 @@ from millrace.core.event import Action, Dispatch, Failed, Prefilled
 from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
 from millrace.simulate.engine import Engine
+from millrace.simulate.faults import DOWN, WHY
 from millrace.simulate.flight import Flight
 from millrace.simulate.links import Carried, Links, Transfer
-from millrace.simulate.world import DOWN, WHY, World
+from millrace.simulate.world import World
 
 
 class Handover(Struct, eq=False):

@@ -125,9 +125,7 @@ class MovingWorld(SplitWorld):
         if server.id not in self._due or not server.busy or server.end_s != self.now_s:
             super()._ended(server)
             return
-        progress = server.finish()
-        if progress.first or progress.ended:
-            self._hear(self._progressed, progress)
+        self._book(server)
         staying = [one for one in self._due.pop(server.id) if not (one.over or self._goes_on(one))]
         self._start(server)
         for passage in staying:

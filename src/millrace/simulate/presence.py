@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class Presence:
-    """Since when each replica is there, in whatever phase but gone, and for how long it was before."""
+    """Since when each replica is there, in whatever phase but gone, and for how long it was before.
 
-    def __init__(self, replicas: Iterable[str]) -> None:
-        self._spells: dict[str, list[list[float]]] = {replica: [[0.0]] for replica in replicas}
+    The absent ones are not there at first.
+    """
+
+    def __init__(self, replicas: Iterable[str], *, absent: Collection[str] = ()) -> None:
+        self._spells: dict[str, list[list[float]]] = {
+            replica: [[0.0, 0.0] if replica in absent else [0.0]] for replica in replicas
+        }
 
     def leave(self, replica: str, now_s: float) -> None:
         """Note that it is gone, if it was there."""

@@ -25,7 +25,7 @@ from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
 from millrace.simulate.cache_pool import PooledServer, PooledWorld
 from millrace.simulate.encoding import EncodeServer, SeeingServer, SeeingWorld
-from millrace.simulate.engine import ServerSpec
+from millrace.simulate.engine import Engine, ServerSpec
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
@@ -36,6 +36,7 @@ from millrace.simulate.moving import MovingWorld
 from millrace.simulate.occupancy import Occupancy, Occupied
 from millrace.simulate.server import Server
 from millrace.simulate.sessions import Sessions
+from millrace.simulate.telling import Teller, in_blocks, tellers
 from millrace.simulate.world import Surroundings, Watcher, World
 
 T = TypeVar("T")
@@ -87,33 +88,33 @@ def simulate(
     each run of steps of an engine, `transfers` each KV cache that was handed over. Jobs may come from a
     generator; without `keep_outcomes`, memory grows by 24 bytes per request only.
     Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`,
-    inter-token gaps if `itl`, and what is in use of the fleet if `occupancy`.
+    inter-token gaps if `itl`, and what is in use of the fleet if `occupancy`. To a controller that believes
+    KV events engines tell of their prefix caches; it knows prompts in blocks of their size.
     The same arguments give the same outcomes and the same log, byte for byte. With `leaping` off, every
     iteration is stepped through: slower by far, and the oracle that the leaps are held to.
     """
     began_s = time.perf_counter()
     tally = Tally(slo or Slo())
     outcomes: list[Outcome] = []
-    # Engines that share a machine change each other's pace at every step, so no two steps are alike.
-    shared = surroundings is not None and bool(surroundings.slowdowns)
-    longest = 1 if shared else ENDLESS
+    longest = _longest(surroundings)
     pool = surroundings.pool if surroundings else None
     make = _pooled if pool else partial(_engine, metered=metered)
     engines = [make(spec, batching, leaping, longest) for spec in fleet]
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
-    tell = _all_of(runs, occupied.tell if occupied else None)
+    speaking, known = _speaking(engines, controller)
     splits = getattr(controller.routing, "splits", False)
     world = _world(engines, transfers, splits=splits, pool=pool, moving=controller.migration is not None)(
         controller,
-        [Observed(engine, tell) for engine in engines] if runs or occupied else engines,
+        _observed(engines, runs, occupied.tell if occupied else None),
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
         watch=_writer(controller, log) if log else None,
         surroundings=surroundings,
-        follow=jobs.after if isinstance(jobs, Sessions) else None,
+        follow=(lambda done: known(jobs.after(done))) if isinstance(jobs, Sessions) else None,
+        tellers=speaking,
     )
     with _rare_collections():
-        world.run(jobs)
+        world.run(known(jobs))
     spent = bill(engines, world.presence, world.ended_s)
     return Simulation(
         measured=tally.measured(energy_j=spent.energy_j, cost_usd=spent.cost_usd),
@@ -158,6 +159,26 @@ def _world(
     if len(alone_of) < len(engines):
         raise ValueError("requests do not move between engines of several ranks: leave out ep, or migration")
     return partial(MovingWorld, splitting=splitting, moving=alone_of, carried=transfers)
+
+
+def _longest(surroundings: Surroundings | None) -> int:
+    """Engines that share a machine change each other's pace at every step, so no two steps are alike."""
+    return 1 if surroundings is not None and surroundings.slowdowns else ENDLESS
+
+
+def _observed(engines: Sequence[Engine], *watches: Watch | None) -> Sequence[Engine]:
+    """Return the engines, or ones that tell their runs to these watches, if there are any."""
+    return [Observed(engine, _all_of(*watches)) for engine in engines] if any(watches) else engines
+
+
+def _speaking(
+    engines: Sequence[Server | Lockstep | EncodeServer], controller: Controller
+) -> tuple[dict[str, Teller], Callable[[Iterable[Job]], Iterator[Job]]]:
+    """Return who tells of prefix caches, if the controller believes that, and how it knows prompts then."""
+    if controller.settings.prefix_knowledge != "events":
+        return {}, iter
+    telling, block_tokens = tellers(engines)
+    return telling, partial(map, partial(in_blocks, block_tokens=block_tokens))
 
 
 def _all_of(*listeners: Callable[[T], object] | None) -> Callable[[T], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import sqrt
 
@@ -42,10 +43,10 @@ class Server:
         self._load_s = self.spec.adapter_load_s or 0.0
         self._delays = self._load_s > 0
         self._loading_s = 0.0
-        self._fresh = partial(
+        self.fresh: Callable[[], Replica] = partial(
             Replica, self.limits, batching, lengths=getattr(spec.cost, "needs_lengths", False)
         )
-        self.replica = self._fresh()
+        self.replica = self.fresh()
         self.leaping = leaping
         self.longest = longest if leaping else 1
         self.end_s = 0.0
@@ -132,7 +133,7 @@ class Server:
         lost = {sequence.id: 0 if sequence.keeps else sequence.generated for sequence in known}
         lost |= {sequence.id: 0 for sequence in self._unseen}
         self._unseen, self._run = [], None
-        self.replica = self._fresh()
+        self.replica = self.fresh()
         return lost
 
     def start(self, now_s: float, slowdown: float = 1.0) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from millrace.control import Controller
 from millrace.core.event import (
     Action,
     Arrived,
+    CacheChanged,
     Cancel,
     Dispatch,
     Event,
@@ -26,24 +27,24 @@ from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
 from millrace.simulate.agenda import Agenda
 from millrace.simulate.engine import Engine
-from millrace.simulate.faults import Fault, late_joiners
+from millrace.simulate.faults import DOWN, WHY, Fault, late_joiners
 from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
 from millrace.simulate.presence import Presence
 from millrace.simulate.surroundings import Surroundings
+from millrace.simulate.telling import Teller
 
 __all__ = ["Surroundings", "Watcher", "World"]
 
 Watcher = Callable[[Event, list[Action]], None]
 Said = tuple[str, Phase, Report | None]
-DOWN: tuple[Phase, ...] = ("starting", "gone")
-WHY = "the replica went down"
 
 
 class World:
     """Runs a workload to its end; every request of it becomes exactly one outcome.
 
-    `follow` says which further requests the end of one brings on, none of them due before it.
+    `follow` says which further requests the end of one brings on, none of them due before it, and `tellers`
+    what changes in the prefix caches of servers.
     """
 
     def __init__(
@@ -55,33 +56,32 @@ class World:
         watch: Watcher | None = None,
         surroundings: Surroundings | None = None,
         follow: Callable[[Outcome], Iterable[Job]] | None = None,
+        tellers: Mapping[str, Teller] | None = None,
     ) -> None:
         self.controller = controller
         self.servers = {server.id: server for server in servers}
         self.surroundings = surroundings or Surroundings()
-        self.ended_s = 0.0
-        self._agenda = Agenda()
-        self._finish = finish
-        self._watch = watch
-        self._follow = follow
-        self._to_engine_s = self.surroundings.to_engine_s
-        self._from_engine_s = self.surroundings.from_engine_s
+        self._agenda, self.ended_s = Agenda(), 0.0
+        self._finish, self._watch, self._follow = finish, watch, follow
+        self._tellers = tellers or {}
+        self._to_engine_s, self._from_engine_s = (
+            self.surroundings.to_engine_s,
+            self.surroundings.from_engine_s,
+        )
         self._jobs: Iterator[Job] = iter(())
         self._flights: dict[str, Flight] = {}
         self._tick_s: float | None = None
         self._slowdowns = self.surroundings.slowdowns
-        self._away: dict[str, Phase] = {}  # replicas that are not simply ready
+        # Replicas that are not simply ready.
+        self._away: dict[str, Phase] = dict.fromkeys(late_joiners(self.surroundings.faults), "gone")
         self._ready_s: dict[str, float] = {}
-        self.presence = Presence(self.servers)
+        self.presence = Presence(self.servers, absent=self._away)
         for fault in self.surroundings.faults:
             if fault.replica not in self.servers:
                 raise unknown("replica", fault.replica, self.servers)
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Play the jobs, in the order of their times, until the last request has ended."""
-        self._away = dict.fromkeys(late_joiners(self.surroundings.faults), "gone")
-        for replica in self._away:
-            self.presence.leave(replica, 0.0)
         for server in self.servers.values():
             self._tell(Reported(self.now_s, server.id, self._phase(server), server.spec))
         for fault in self.surroundings.faults:
@@ -103,9 +103,7 @@ class World:
         if job is None:
             return
         if job.t_s < self._agenda.now_s:
-            raise ValueError(
-                f"request {job.request.id!r} is due at {job.t_s} s, before the one in front of it"
-            )
+            raise ValueError(f"request {job.request.id!r} is due at {job.t_s} s, before the one ahead of it")
         self._agenda.at(job.t_s, self._arrive, job)
 
     def _arrive(self, job: Job) -> None:
@@ -128,10 +126,7 @@ class World:
         due_s = self.controller.next_deadline_s()
         if due_s is not None and due_s != self._tick_s:
             self._tick_s = due_s
-            self._agenda.at(due_s, self._tick, None)
-
-    def _tick(self, _: None) -> None:
-        self._tell(Ticked(self.now_s))
+            self._agenda.at(due_s, self._tell, Ticked(due_s))
 
     def _dispatch(self, action: Dispatch) -> None:
         flight = self._flights[action.request_id]
@@ -170,9 +165,8 @@ class World:
             self._agenda.at(server.end_s, self._ended, server)
 
     def _start(self, server: Engine) -> None:
-        agenda = self._agenda
-        if server.start(agenda.now_s, self._slowdown() if self._slowdowns else 1.0):
-            agenda.at(server.end_s, self._ended, server)
+        if server.start(self._agenda.now_s, self._slowdown() if self._slowdowns else 1.0):
+            self._agenda.at(server.end_s, self._ended, server)
 
     def _slowdown(self) -> float:
         busy = sum(server.busy for server in self.servers.values())
@@ -182,14 +176,20 @@ class World:
         agenda = self._agenda
         if server.end_s != agenda.now_s or not server.busy:
             return  # the run was cut, and has ended before
-        progress = server.finish()
-        if progress.first or progress.ended:
-            self._hear(self._progressed, progress)
+        self._book(server)
         # Written out once more, because most that happens in a simulation is an end and a start.
         if server.start(agenda.now_s, self._slowdown() if self._slowdowns else 1.0):
             agenda.at(server.end_s, self._ended, server)
         if self._away:
             self._retire(server)
+
+    def _book(self, server: Engine) -> None:
+        progress = server.finish()
+        if progress.first or progress.ended:
+            if (teller := self._tellers.get(server.id)) and (changes := teller.take()):
+                heard_s = self._agenda.now_s + self._from_engine_s
+                self._hear(self._tell, CacheChanged(heard_s, server.id, changes))
+            self._hear(self._progressed, progress)
 
     def _hear(self, happen: Callable[[Any], None], whom: Any) -> None:
         """Let the gateway hear of something, after the way from the engine."""

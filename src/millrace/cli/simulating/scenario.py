@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
+from millrace.cli.knowing import control_fields_of
 from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.serving import in_options
 from millrace.cli.simulating import models as naming
 from millrace.cli.simulating.meanwhile import surroundings_of
 from millrace.cli.simulating.pricing import Price, parse_profiles, powered, price_of
-from millrace.cli.simulating.talks import talks_of
+from millrace.cli.simulating.talks import altered, talks_of
 from millrace.control import Controller, ControlSettings, RetryBudget
+from millrace.control.settings import PrefixKnowledge
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import CostModel
 from millrace.core.cost.energy import energy_source
@@ -35,6 +38,7 @@ from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Sessions, Simulation, Surroundings, jobs_of, servers, simulate
 from millrace.simulate.lanes import ChromeTrace
 from millrace.simulate.repeat import redraw_arrivals
+from millrace.simulate.telling import in_blocks
 
 
 class Scenario(Struct, frozen=True, kw_only=True, dict=True):
@@ -63,6 +67,11 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     retry_floor: float = BUDGET.floor_per_s
     max_held: int = PATIENCE.max_held
     max_hold_s: float = PATIENCE.max_hold_s
+    max_waiting: int | None = None
+    prefix_knowledge: PrefixKnowledge = "sent"
+    prefix_ttl: float | None = None
+    prefix_index_bytes: int = PATIENCE.prefix_index_bytes
+    block_tokens: int | None = None
     faults: str | None = None
     failover: str = "off"
     cold_start: str | None = None
@@ -160,7 +169,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     def jobs(self, *, seed: int = 0, speed: float = 1.0) -> list[Job]:
         """Return the requests, with arrivals of this seed, `speed` times as fast."""
         records = scale_rate(redraw_arrivals(self.records, seed), speed)
-        return list(jobs_of(records, self.served[0], self.objectives))
+        return [self._known(job) for job in jobs_of(records, self.served[0], self.objectives)]
 
     def workload(self, *, seed: int = 0) -> list[Job] | Sessions:
         """Return the requests, or the conversations if their turns are to wait for each other."""
@@ -168,7 +177,12 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             return self.jobs(seed=seed)
         records = naming.ask(self.recorded, self.naming, self.served[0])
         think_s = read("--think", duration_s, self.think)
-        return talks_of(records, self.objectives, think_s=think_s, rate=self.rate, seed=seed)
+        talks = talks_of(records, self.objectives, think_s=think_s, rate=self.rate, seed=seed)
+        return altered(talks, self._known)
+
+    def _known(self, job: Job) -> Job:
+        """Return a job as policies are to know it."""
+        return job if self.block_tokens is None else in_blocks(job, self.block_tokens)
 
     def servers(self, step_scale: float = 1.0) -> list[ServerSpec]:
         """Return the fleet, each step priced at `step_scale` times the cost model's price."""
@@ -212,10 +226,12 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 max_attempts=self.max_attempts,
                 max_held=self.max_held,
                 max_hold_s=self.max_hold_s,
+                max_waiting=UNSET if self.max_waiting is None else self.max_waiting,
                 log_scores=self.log_scores or UNSET,
                 retry_budget=RetryBudget(
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),
+                **control_fields_of(asdict(self)),
             )
 
     def batching_policy(self) -> BatchingPolicy:
@@ -243,7 +259,7 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
     """Simulate one task, in whatever process this is."""
     scenario = task.scenario
     fleet = scenario.servers(task.step_scale)
-    with ExitStack() as files:
+    with in_options(), ExitStack() as files:
         lanes = _lanes(files, task.lanes, task.policy, fleet)
         return simulate(
             scenario.workload(seed=task.seed),

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from millrace.cli.output import counting_bar
+from millrace.cli.serving import in_options
 from millrace.cli.simulating.results import prices
 from millrace.cli.simulating.scenario import Scenario
 from millrace.simulate.capacity import Capacity, Probe, attempt, find_capacity, servable
@@ -142,15 +143,16 @@ def _search(search: Search, tried: Callable[[], object] | None = None) -> Found:
     def probe(rate_rps: float) -> Probe:
         jobs = scenario.jobs(seed=search.seed, speed=rate_rps / recorded_rps)
         jobs = [job for job in jobs if job.request.id in kept]
-        found = attempt(
-            jobs,
-            fleet,
-            scenario.controller(policy),
-            scenario.batching_policy(),
-            slo=scenario.objectives,
-            goal=search.goal,
-            surroundings=scenario.surroundings,
-        )
+        with in_options():
+            found = attempt(
+                jobs,
+                fleet,
+                scenario.controller(policy),
+                scenario.batching_policy(),
+                slo=scenario.objectives,
+                goal=search.goal,
+                surroundings=scenario.surroundings,
+            )
         if tried:
             tried()
         return found

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
 from millrace.core.request import Slo
 from millrace.core.trace import TraceRecord
 from millrace.core.trace.reshape import scale_rate
-from millrace.simulate import Sessions, conversations_of
+from millrace.simulate import Job, Sessions, conversations_of
 from millrace.simulate.repeat import redraw_arrivals
 from millrace.simulate.sessions import Turn
 
@@ -33,6 +33,11 @@ def talks_of(
     openings = [known[talk[0].job.request.id] for talk in talks]
     begun = scale_rate(redraw_arrivals(openings, seed), rate)
     return Sessions([_moved(talk, opening.t_s) for talk, opening in zip(talks, begun, strict=True)])
+
+
+def altered(talks: Sessions, alter: Callable[[Job], Job]) -> Sessions:
+    """Return the same conversations, each request altered."""
+    return Sessions([[replace(turn, job=alter(turn.job)) for turn in talk] for talk in talks.conversations])
 
 
 def _moved(talk: list[Turn], t_s: float) -> list[Turn]:
