@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from millrace.control.cached import ENTRY_BYTES, CachedPrefixes
 from millrace.control.clock import Clock
 from millrace.core.blocks import chain_contents
-from millrace.core.event import BlocksRemoved, BlocksStored, CacheChange, CacheCleared
+from millrace.core.event import BlocksRemoved, BlocksStored, CacheChange, CacheCleared, Medium
 from millrace.core.request import Request
 from millrace.testing import fakes
 
@@ -26,16 +26,28 @@ def _key(path: Path) -> int:
     return int("".join(map(str, (1, *path))))
 
 
+def _path(key: int) -> Path:
+    return tuple(map(int, str(key)[1:]))
+
+
 @st.composite
-def _stored(draw: st.DrawFn) -> BlocksStored:
+def _stored(draw: st.DrawFn, medium: Medium = "device") -> BlocksStored:
     path = draw(paths)
     first = draw(st.integers(0, len(path) - 1))
     keys = tuple(_key(path[: end + 1]) for end in range(first, len(path)))
-    return BlocksStored(keys, path[first:], _key(path[:first]) if first else None)
+    if medium != "device" and draw(st.booleans()):
+        return BlocksStored(keys, (), medium=medium)  # named only, as vLLM does it
+    return BlocksStored(keys, path[first:], _key(path[:first]) if first else None, medium=medium)
 
 
-removed = st.lists(paths, max_size=4).map(lambda some: BlocksRemoved(tuple(map(_key, some))))
-changes: st.SearchStrategy[CacheChange] = st.one_of(_stored(), _stored(), removed)
+def _removed(medium: Medium) -> st.SearchStrategy[BlocksRemoved]:
+    return st.lists(paths, max_size=4).map(lambda some: BlocksRemoved(tuple(map(_key, some)), medium))
+
+
+changes: st.SearchStrategy[CacheChange] = st.one_of(_stored(), _stored(), _removed("device"))
+anywhere: st.SearchStrategy[CacheChange] = st.one_of(
+    changes, _stored("host"), _stored("disk"), _removed("host"), _removed("disk")
+)
 histories = st.lists(st.one_of(changes, changes, changes, st.just(CacheCleared())), max_size=30)
 
 
@@ -82,6 +94,77 @@ def test_a_small_index_stays_small_and_knows_nothing_wrong(
         index.note([change])
         assert index.held_bytes <= entries * ENTRY_BYTES
         assert index.matched_tokens(_prompt(asked)) <= _matched(_copies(history[:number]), asked)
+
+
+class Places:
+    """By brute force: what is where, and which blocks are known by what is in front of them."""
+
+    def __init__(self) -> None:
+        self.held: dict[Medium, Counter[int]] = {m: Counter() for m in ("device", "host", "disk")}
+        self.named: set[int] = set()
+
+    def note(self, change: CacheChange) -> None:
+        if isinstance(change, CacheCleared):
+            self.__init__()  # type: ignore[misc]
+        elif isinstance(change, BlocksRemoved):
+            here = self.held[change.medium]
+            for key in change.keys:
+                here[key] = max(0, here[key] - 1)
+        elif change.medium == "device":
+            here = self.held["device"]
+            found = change.parent is None and all(here[key] and key in self.named for key in change.keys)
+            here.update(() if found else change.keys)
+        else:
+            front = change.parent
+            for key in change.keys:
+                follows = bool(change.contents) and (front is None or front in self.named)
+                if key in self.named or (follows and not self.held["device"][key]):
+                    self.named.add(key)
+                    self.held[change.medium][key] = 1
+                front = key
+        self._name()
+
+    def _name(self) -> None:
+        """Forget the names of what is nowhere, then name what lies behind a name, until nothing changes."""
+        self.named = {key for key in self.named if any(held[key] for held in self.held.values())}
+        for _ in range(5):
+            for key, copies in self.held["device"].items():
+                front = _path(key)[:-1]
+                if copies and (not front or _key(front) in self.named):
+                    self.named.add(key)
+
+    def matched(self, path: Path) -> tuple[int, ...]:
+        found, start = [], 0
+        for held in self.held.values():
+            end = start
+            while end < len(path) and held[_key(path[: end + 1])] and _key(path[: end + 1]) in self.named:
+                end += 1
+            found.append(end - start)
+            start = end
+        return tuple(found)
+
+
+@given(st.lists(st.one_of(anywhere, anywhere, anywhere, st.just(CacheCleared())), max_size=40), st.data())
+def test_the_index_knows_on_which_medium_blocks_are(history: list[CacheChange], data: st.DataObject) -> None:
+    index, places = CachedPrefixes(1 << 20, clock=Clock()), Places()
+    asked = data.draw(st.lists(paths, min_size=1, max_size=6))
+    for change in history:
+        index.note([change])
+        places.note(change)
+        for path in asked:
+            assert index.matched_by_medium(_prompt(path)) == places.matched(path)
+            assert index.matched_tokens(_prompt(path)) == places.matched(path)[0]
+    index.note([BlocksRemoved(tuple(places.held["device"]), "device")] * len(history))
+    index.note([BlocksRemoved(tuple(places.held[medium]), medium) for medium in ("host", "disk")])
+    assert index.held_bytes == 0
+
+
+@given(st.lists(anywhere, max_size=30), st.integers(0, 6))
+def test_a_small_index_of_all_media_stays_small(history: list[CacheChange], entries: int) -> None:
+    index = CachedPrefixes(entries * ENTRY_BYTES, clock=Clock())
+    for change in history:
+        index.note([change])
+        assert index.held_bytes <= entries * ENTRY_BYTES
 
 
 words = st.integers(0, 6)

@@ -33,6 +33,10 @@ class AgingPrefixes:
         self._age()
         return max(self._young.matched_tokens(request), self._old.matched_tokens(request))
 
+    def matched_by_medium(self, request: Request) -> tuple[int, int, int]:
+        """Return them as being on the device: of other media nothing is known."""
+        return self.matched_tokens(request), 0, 0
+
     def remember(self, request: Request) -> int:
         """Note that the prompt was sent, and return how many of its leading tokens had been before."""
         matched = self.matched_tokens(request)

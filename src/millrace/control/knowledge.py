@@ -17,7 +17,7 @@ from millrace.core.request import Request
 
 
 class Knowledge(PrefixIndex, Protocol):
-    """One replica's prefix index, as the kernel keeps it. Policies see `matched_tokens` only."""
+    """One replica's prefix index, as the kernel keeps it. Policies see what matches only."""
 
     @property
     def held_bytes(self) -> int:
@@ -39,6 +39,10 @@ class NoKnowledge:
     def matched_tokens(self, request: Request) -> int:
         """Return 0."""
         return 0
+
+    def matched_by_medium(self, request: Request) -> tuple[int, int, int]:
+        """Return nothing for each medium."""
+        return 0, 0, 0
 
     def remember(self, request: Request) -> int:
         """Return 0."""

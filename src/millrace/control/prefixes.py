@@ -50,6 +50,10 @@ class SentPrefixes:
             matched += in_common(sent.blocks, prompt, matched)
         return min(matched * request.block_tokens, request.prompt_tokens)
 
+    def matched_by_medium(self, request: Request) -> tuple[int, int, int]:
+        """Return them as being on the device: of other media nothing is known."""
+        return self.matched_tokens(request), 0, 0
+
     def remember(self, request: Request) -> int:
         """Note that the prompt was sent, and return how many of its leading tokens had been before.
 

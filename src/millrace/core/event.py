@@ -96,24 +96,30 @@ class Cancelled(Struct, frozen=True, tag=True):
     request_id: str
 
 
+Medium = Literal["device", "host", "disk"]
+"""Where an engine keeps a block: where it computes, in its machine's memory, or on a disk."""
+
+
 class BlocksStored(Struct, frozen=True, tag=True, omit_defaults=True):
     """Blocks entered a prefix cache, each behind the one before it, and the first behind `parent`.
 
     `keys` are the engine's own names for them. `contents` tell what is in each by itself, as hashes
     (`blocks.contents_of`): a log shows nobody's words. Without a parent they begin prompts of what `root`
-    stands for.
+    stands for. What comes to another medium than the device may be named only, without contents.
     """
 
     keys: tuple[int, ...]
     contents: tuple[int, ...]
     parent: int | None = None
     root: int = 0
+    medium: Medium = "device"
 
 
-class BlocksRemoved(Struct, frozen=True, tag=True):
-    """Blocks left a prefix cache."""
+class BlocksRemoved(Struct, frozen=True, tag=True, omit_defaults=True):
+    """Blocks left a prefix cache, or the part of it that is on this medium."""
 
     keys: tuple[int, ...]
+    medium: Medium = "device"
 
 
 class CacheCleared(Struct, frozen=True, tag=True):

@@ -21,7 +21,10 @@ class PrefixIndex(Protocol):
     """Which prompt blocks a replica is believed to hold. Policies only ask; the kernel writes."""
 
     def matched_tokens(self, request: Request) -> int:
-        """Return how many leading prompt tokens the replica is believed to hold."""
+        """Return how many leading prompt tokens the replica is believed to hold where it computes."""
+
+    def matched_by_medium(self, request: Request) -> tuple[int, int, int]:
+        """Return these tokens, those behind them in its machine's memory, and those behind these on disk."""
 
 
 class ReplicaView(Struct, kw_only=True, eq=False):

@@ -245,7 +245,7 @@ def test_a_flood_is_followed_while_clients_are_served() -> None:
 def test_the_metrics_page_tells_how_it_goes() -> None:
     async def scenario() -> None:
         async with Publisher() as publisher, world(publisher) as here:
-            await publisher.say(stored(1, 2), stored(3) | {"medium": "CPU"})
+            await publisher.say(stored(1, 2), stored(3) | {"medium": "EXTERNAL"})
             await here.hears(1, 2, tokens=8)
             page = (await ask(here.gateway, get("/metrics"))).body.decode()
             assert 'millrace_kv_event_batches_total{replica="a",outcome="followed"}' in page

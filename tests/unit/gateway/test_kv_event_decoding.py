@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.core.blocks import contents_of, root_of
-from millrace.core.event import BlocksRemoved, BlocksStored, CacheCleared
+from millrace.core.event import BlocksRemoved, BlocksStored, CacheCleared, Medium
 from millrace.gateway.kv_events.decoding import Decoder, GarbageError
 
 TOKENS = list(range(8))
@@ -91,8 +91,8 @@ def test_the_metadata_of_sglang_sets_blocks_apart() -> None:
     ("event", "why"),
     [
         (STORED | {"block_size": 8, "block_hashes": [11]}, "block_size"),
-        (STORED | {"medium": "CPU"}, "other_memory"),
-        (["BlockRemoved", [11], "DISK"], "other_memory"),
+        (STORED | {"medium": "EXTERNAL"}, "other_memory"),
+        (["BlockRemoved", [11], "shared"], "other_memory"),
         (STORED | {"lora_id": 3}, "unnamed_adapter"),
         (STORED | {"kv_cache_spec_kind": "sliding_window"}, "other_layers"),
         ({"type": "BlockMoved", "to": "the moon"}, "unknown_event"),
@@ -102,6 +102,30 @@ def test_what_does_not_help_is_left_out_and_counted(event: Any, why: str) -> Non
     decoder = Decoder(4)
     assert _read(event, STORED, decoder=decoder) == (BlocksStored((11, 12), CONTENTS, 10),)
     assert decoder.ignored == {why: 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "medium"),
+    [
+        (None, "device"),
+        ("GPU", "device"),
+        ("cpu", "host"),
+        ("CPU_PINNED", "host"),
+        ("CPU_TIER1", "host"),
+        ("CPU_TIER2", "disk"),
+        ("DISK", "disk"),
+    ],
+)
+def test_where_blocks_are_is_understood(said: str | None, medium: Medium) -> None:
+    assert _read(STORED | {"medium": said}, ["BlockRemoved", [11], said]) == (
+        BlocksStored((11, 12), CONTENTS, 10, medium=medium),
+        BlocksRemoved((11,), medium),
+    )
+
+
+def test_what_was_offloaded_is_named_only() -> None:
+    offloaded = STORED | {"medium": "CPU", "parent_block_hash": None, "token_ids": [], "block_size": 0}
+    assert _read(offloaded) == (BlocksStored((11, 12), (), medium="host"),)
 
 
 def test_of_several_groups_of_layers_the_first_one_counts() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from millrace.core.blocks import contents_of, root_of
-from millrace.core.event import BlocksRemoved, BlocksStored, CacheChange, CacheCleared
+from millrace.core.event import BlocksRemoved, BlocksStored, CacheChange, CacheCleared, Medium
 
 _FIELDS = {
     "BlockStored": (
@@ -36,6 +36,18 @@ _FIELDS = {
 _WHOLE = (None, "full_attention", "mla_attention")
 """Kinds of layers whose blocks a prefix needs all of; of sliding windows it needs the last ones only."""
 
+_MEDIA: dict[str, Medium] = {
+    "DEVICE": "device",
+    "CPU": "host",
+    "CPU_PINNED": "host",
+    "CPU_TIER1": "host",
+    "CPU_TIER2": "disk",
+    "DISK": "disk",
+    "NVME": "disk",
+    "STORAGE": "disk",
+}
+"""What engines call a medium, as NVIDIA Dynamo's router understands it."""
+
 _STUMBLES = (
     msgspec.DecodeError,
     ValueError,
@@ -57,8 +69,8 @@ class GarbageError(ValueError):
 class Decoder:
     """Turns the batches of one engine into changes of its cache, in blocks of `block_tokens` tokens.
 
-    What cannot help to predict hits on the engine's device is left out, and counted by reason in `ignored`:
-    blocks of other sizes, in other memory, of unnamed adapters, or of layers that need no whole prefix.
+    What cannot help to predict what the engine has itself is left out, and counted by reason in `ignored`:
+    blocks of other sizes, in shared memory, of unnamed adapters, or of layers that need no whole prefix.
     """
 
     def __init__(self, block_tokens: int) -> None:
@@ -85,8 +97,8 @@ class Decoder:
             return self._ignore("unknown_event")
         if tag == "AllBlocksCleared":
             return CacheCleared()
-        medium = event.get("medium")
-        if medium is not None and not medium.upper().startswith("GPU"):
+        medium = _medium(event.get("medium"))
+        if medium is None:
             return self._ignore("other_memory")
         if event.get("kv_cache_spec_kind") not in _WHOLE:
             return self._ignore("other_layers")
@@ -96,9 +108,11 @@ class Decoder:
         if group is not None and group != self._group:
             return self._ignore("other_layers")
         keys = tuple(map(_key, event["block_hashes"]))
-        return BlocksRemoved(keys) if tag == "BlockRemoved" else self._stored(keys, event)
+        return BlocksRemoved(keys, medium) if tag == "BlockRemoved" else self._stored(keys, medium, event)
 
-    def _stored(self, keys: tuple[int, ...], event: _Fields) -> BlocksStored | None:
+    def _stored(self, keys: tuple[int, ...], medium: Medium, event: _Fields) -> BlocksStored | None:
+        if medium != "device" and not event["token_ids"]:
+            return BlocksStored(keys, (), medium=medium)  # vLLM has told what is in them before
         tokens, size, adapter = event["token_ids"], event["block_size"], event.get("lora_name")
         if size != self._block_tokens:
             return self._ignore("block_size")
@@ -116,6 +130,7 @@ class Decoder:
             tuple(_contents(tokens, size, extra, adapter)),
             None if parent is None else _key(parent),
             root_of(adapter or ""),
+            medium,
         )
 
     def _ignore(self, why: str) -> BlocksStored | None:
@@ -129,6 +144,13 @@ def _parts(event: Any) -> tuple[str, _Fields]:
         return event["type"], event
     tag, *values = event
     return tag, dict(zip(_FIELDS.get(tag, ()), values, strict=False))
+
+
+def _medium(name: str | None) -> Medium | None:
+    """Return where a block is; None for memory that others share."""
+    if name is None or name.upper().startswith("GPU"):
+        return "device"
+    return _MEDIA.get(name.upper())
 
 
 def _key(hash: int | bytes) -> int:

@@ -1,11 +1,13 @@
 """Send the request where it costs the fewest KV blocks: those to compute for it, and those in its way.
 
 cost = prefill_scale * max(0, blocks queued and its own - credit for cached ones) + blocks in use
-+ request_weight * requests in flight. The credit of a replica shrinks with `credit_decay`, by the prefill
-that it has queued beyond the least of any, in prompts like this one. Everything is counted by what was sent,
-as in the source. At temperature 0 the least cost wins; above, a softmax of minus the cost, scaled to its
-range, is drawn from. Unlike the source, draws belong to the request: identical replicas share the work, and
-a log replays. Only one tier of memory is known, so the credits for cache on host and disk have no use here.
++ request_weight * requests in flight. A block on the device counts for `overlap_credit` of one to compute,
+one behind those in host memory for `host_credit`, and one behind these on disk for `disk_credit`, as far as
+engines tell of them. The device's credit shrinks with `credit_decay`, by the prefill that a replica has
+queued beyond the least of any, in prompts like this one. Everything is counted by what was sent, as in the
+source. At temperature 0 the least cost wins; above, a softmax of minus the cost, scaled to its range, is
+drawn from. Unlike the source, draws belong to the request: identical replicas share the work, and a log
+replays. What replicas share is not known, so it has no credit.
 
 Source: NVIDIA Dynamo KV router (07a6c9c) and its defaults.
 """
@@ -25,11 +27,21 @@ from millrace.core.request import Request
 from millrace.core.weighed import Explanation
 
 ENGINE_DEFAULTS = Limits()
+NUMBERS = (
+    "overlap_credit",
+    "host_credit",
+    "disk_credit",
+    "credit_decay",
+    "prefill_scale",
+    "request_weight",
+    "temperature",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`overlap_credit` is what a cached block counts of one that is not.
+    """`overlap_credit` is what a cached block counts of one that is not, `host_credit` and `disk_credit` what
+    one does that has to be loaded.
 
     With a `queue_threshold`, requests are held while every replica has more prompt tokens queued than so many
     times what fits into one of its steps. The source's is 16; here it is None, off, so that nothing waits
@@ -42,10 +54,12 @@ class Policy:
     request_weight: float = 0.0
     temperature: float = 0.0
     queue_threshold: float | None = None
+    host_credit: float = 0.75
+    disk_credit: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("overlap_credit", "credit_decay", "prefill_scale", "request_weight", "temperature"):
+        for name in NUMBERS:
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0")
         if self.queue_threshold is not None and not 0 < self.queue_threshold < inf:
@@ -89,8 +103,10 @@ class Policy:
         for replica in replicas:
             queued = replica.queued_tokens
             lacking: float = queued + prompt
-            if tells_apart and (cached := replica.prefix.matched_tokens(request)):
-                lacking = max(0.0, lacking - self.overlap_credit * cached / (1 + decay * (queued - least)))
+            if tells_apart:
+                device, host, disk = replica.prefix.matched_by_medium(request)
+                credit = self.overlap_credit * device / (1 + decay * (queued - least))
+                lacking = max(0.0, lacking - credit - self.host_credit * host - self.disk_credit * disk)
             used = replica.context_tokens + queued + replica.coming_tokens
             in_flight = replica.waiting + replica.running
             costs.append((self.prefill_scale * lacking + used) / size + self.request_weight * in_flight)

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from millrace.control.cached import CachedPrefixes
+from millrace.control.clock import Clock
+from millrace.core.blocks import chain_contents
+from millrace.core.event import BlocksStored
 from millrace.core.fleet import FleetView, Hold, ReplicaView, Route
 from millrace.core.replica import Limits
 from millrace.policies.routing.dynamo_cost import Policy
@@ -48,6 +52,27 @@ def test_credit_decays_with_the_backlog_above_the_least() -> None:
     # 20 blocks more than the least are 2 prompts like this one: the credit is a third.
     assert Policy(credit_decay=1.0).costs(ASKED, replicas) == pytest.approx([40 - 8 / 3 + 30, 20 - 8 + 10])
     assert Policy(overlap_credit=0.5).costs(ASKED, replicas) == [40 - 4 + 30, 20 - 4 + 10]
+
+
+def test_what_has_to_be_loaded_counts_for_a_part_of_a_cached_block() -> None:
+    contents = tuple(range(10))
+    prompt = fakes.request(prompt_tokens=160, blocks=chain_contents(contents))
+    index = CachedPrefixes(1 << 20, clock=Clock())
+    index.note(
+        [
+            BlocksStored(contents[:4], contents[:4]),
+            BlocksStored(contents[:6], (), medium="host"),  # of which two were never on the device
+            BlocksStored(contents[2:6], contents[2:6], 1, medium="host"),
+            BlocksStored(contents[6:8], contents[6:8], 5, medium="disk"),
+        ]
+    )
+    tiered, floor = _replica("tiered", queued=10), _replica("floor")
+    tiered.prefix = index
+    assert index.matched_by_medium(prompt) == (64, 32, 32)
+    # 10 blocks and 10 queued, less 4, 3/4 of 2 and 1/4 of 2; then those in use.
+    assert Policy().costs(prompt, [tiered, floor]) == [20 - 4 - 1.5 - 0.5 + 10, 10]
+    assert Policy(credit_decay=1.0).costs(prompt, [tiered, floor]) == [20 - 2 - 1.5 - 0.5 + 10, 10]
+    assert Policy(host_credit=0.0, disk_credit=1.0).costs(prompt, [tiered, floor]) == [20 - 4 - 2 + 10, 10]
 
 
 def test_no_credit_makes_a_prompt_cheaper_than_nothing() -> None:
