@@ -93,6 +93,7 @@ def test_the_metadata_of_sglang_sets_blocks_apart() -> None:
         (STORED | {"block_size": 8, "block_hashes": [11]}, "block_size"),
         (STORED | {"medium": "EXTERNAL"}, "other_memory"),
         (["BlockRemoved", [11], "shared"], "other_memory"),
+        (STORED | {"medium": "STORAGE", "locality": "REMOTE"}, "other_memory"),
         (STORED | {"lora_id": 3}, "unnamed_adapter"),
         (STORED | {"kv_cache_spec_kind": "sliding_window"}, "other_layers"),
         ({"type": "BlockMoved", "to": "the moon"}, "unknown_event"),

@@ -98,7 +98,7 @@ class Decoder:
         if tag == "AllBlocksCleared":
             return CacheCleared()
         medium = _medium(event.get("medium"))
-        if medium is None:
+        if medium is None or event.get("locality") == "REMOTE":
             return self._ignore("other_memory")
         if event.get("kv_cache_spec_kind") not in _WHOLE:
             return self._ignore("other_layers")
