@@ -28,13 +28,8 @@ class NotingPool(BlockPool):
         added = table.segments[before:]
         named = {content for segment, _ in added for content in segment.contents}
         for at in range(done, full):
-            content = contents[at]
-            if added and content not in named:
-                continue  # somebody else's block is found by it
-            if content in self.left:
-                self.left.remove(content)
-            else:
-                self.came[content] = contents[at - 1] if at else None
+            if not added or contents[at] in named:  # else somebody else's block is found by it
+                self._gain(contents[at], contents[at - 1] if at else None)
 
     def _extend(self, table: list[int], blocks: int) -> None:
         left = blocks - len(self._blank)
@@ -45,6 +40,12 @@ class NotingPool(BlockPool):
                 self._lose(content)
             left -= len(segment.blocks)
         super()._extend(table, blocks)
+
+    def _gain(self, content: int, front: int | None) -> None:
+        if content in self.left:
+            self.left.remove(content)
+        else:
+            self.came[content] = front
 
     def _lose(self, content: int) -> None:
         if content in self.came:

@@ -34,6 +34,7 @@ def test_a_prompt_that_is_sent_again_is_young_again() -> None:
     for clock.now_s in (0.0, 6.0, 12.0, 18.0):
         index.remember(PROMPT)
     assert index.matched_tokens(PROMPT) == 48
+    assert index.matched_by_medium(PROMPT) == (48, 0, 0)
     assert index.held_bytes == 2 * 3 * ENTRY_BYTES
 
 

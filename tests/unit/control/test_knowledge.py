@@ -37,7 +37,9 @@ def test_without_knowledge_every_prompt_is_queued_whole() -> None:
     for name in ("q0", "q1"):
         arrive(controller, name, prompt_tokens=100, blocks=BLOCKS)
     assert _queued(controller) == 200
-    assert controller.state.replicas["a"].prefix.matched_tokens(fakes.request(blocks=BLOCKS)) == 0
+    prefix = controller.state.replicas["a"].prefix
+    assert prefix.matched_tokens(fakes.request(blocks=BLOCKS)) == 0
+    assert prefix.matched_by_medium(fakes.request(blocks=BLOCKS)) == (0, 0, 0)
     controller.on(Reported(1.0, "a", "gone"))
     assert controller.prefix_index_bytes() == {"a": 0}
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.replica.blocks import BlockPool, Table
+from millrace.replica.noting import NotingPool
 
 
 def held(pool: BlockPool, hashes: list[int], blocks: int) -> Table:
@@ -153,3 +154,33 @@ def test_the_audit_notices_a_lost_table() -> None:
     held(pool, [], 1)
     with pytest.raises(AssertionError):
         pool.audit([])
+
+
+def test_a_pool_that_caches_nothing_notes_nothing() -> None:
+    pool = NotingPool(2, caching=False)
+    pool.publish(held(pool, [], 2), [7, 8], 0, 2)
+    assert (pool.came, pool.left) == ({}, set())
+
+
+def test_what_came_and_left_again_is_not_noted() -> None:
+    pool = NotingPool(2)
+    pool.release(filled(pool, 7, 8))
+    held(pool, [], 2)
+    assert (pool.came, pool.left) == ({}, set())
+
+
+def test_what_left_and_came_back_is_not_noted() -> None:
+    pool = NotingPool(2)
+    pool.release(filled(pool, 7, 8))
+    pool.came.clear()
+    other = held(pool, [7], 2)
+    assert (pool.came, pool.left) == ({}, {8})
+    pool.publish(other, [7, 8], 1, 2)
+    assert (pool.came, pool.left) == ({}, set())
+
+
+def test_a_content_that_another_block_has_is_noted_once() -> None:
+    pool = NotingPool(4)
+    filled(pool, 7)
+    pool.publish(held(pool, [], 2), [7, 8], 0, 2)
+    assert pool.came == {7: None, 8: 7}
