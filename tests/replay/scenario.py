@@ -3,6 +3,7 @@
     python -m tests.replay.scenario [--check | POLICY ...]
 
 records the golden logs again, after a change that means to alter decisions, or checks that none is missing.
+Queueing policies have logs if they were named once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from millrace.control import Controller, ControlSettings
 from millrace.control.log import entry, header
+from millrace.core.answer_length import LengthPrediction
 from millrace.core.draw import draw_below
 from millrace.core.event import (
     Arrived,
@@ -33,6 +37,7 @@ from millrace.policies import load, names
 
 GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = ControlSettings(max_attempts=2, max_held=6, max_hold_s=2.0)
+HOLDING = replace(SETTINGS, max_waiting=1)  # so that there is a queue to order
 REQUESTS = 80
 SPECS = {
     "fast": ReplicaSpec(models=("m", "n"), prefill_tokens_per_s=4000.0, decode_step_s=0.01),
@@ -59,8 +64,12 @@ CHANGES: tuple[tuple[float, str, Phase], ...] = (
 class Scenario:
     """Plays a shell whose engines take as long, and break as often, as a draw says."""
 
-    def __init__(self, routing: str) -> None:
-        self.controller = Controller(load("routing", routing), load("queueing", "fcfs"), SETTINGS)
+    def __init__(self, policy: str) -> None:
+        routed = policy in names("routing")
+        routing, queueing = (policy, "fcfs") if routed else ("least_work", policy)
+        settings = SETTINGS if routed else HOLDING
+        self.controller = Controller(load("routing", routing), load("queueing", queueing), settings)
+        self._arrivals = _arrivals() if routed else _predicted(_arrivals())
         self.log = [header(self.controller, scenario="tests/replay/scenario.py")]
         self._heap: list[tuple[float, int, Event]] = []
         self._order = count()
@@ -70,7 +79,7 @@ class Scenario:
         for now_s, replica, phase in CHANGES:
             report = Report(now_s=now_s, running=0) if phase == "ready" else None
             self._at(Reported(now_s, replica, phase, SPECS[replica], report))
-        for request, now_s in _arrivals():
+        for request, now_s in self._arrivals:
             self._at(Arrived(now_s, request))
         while self._heap:
             self._tell(heappop(self._heap)[2])
@@ -109,6 +118,15 @@ def _arrivals() -> Iterator[tuple[Request, float]]:
         )
 
 
+def _predicted(arrivals: Iterator[tuple[Request, float]]) -> Iterator[tuple[Request, float]]:
+    """Let most requests carry a prediction, some of which rule out nothing."""
+    for request, now_s in arrivals:
+        tokens = 1 + draw_below(64, "predicted", request.id)
+        classes = tuple(range(1 + draw_below(3, "classes", request.id)))
+        said = LengthPrediction(tokens, classes) if draw_below(8, "says", request.id) else None
+        yield replace(request, predicted=said), now_s
+
+
 def _fate(action: Dispatch, now_s: float) -> Iterator[Event]:
     """Yield what an engine makes of a request: some attempts break, before or after the first token."""
     asked, names = action.request_id, (action.request_id, action.attempt)
@@ -133,7 +151,7 @@ def main(arguments: list[str]) -> int:
             print(f"{name} has no golden log yet; run: python -m tests.replay.scenario {name}")
         return len(missing)
     GOLDEN.mkdir(exist_ok=True)
-    for name in arguments or names("routing"):
+    for name in arguments or [*names("routing"), "clairvoyant"]:
         (GOLDEN / f"{name}.jsonl").write_bytes(Scenario(name).play())
         print(f"recorded {name}", file=sys.stderr)
     return 0

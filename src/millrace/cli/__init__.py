@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 import millrace
-from millrace.cli import calibrate, claims, demo, engine, policies, replay, route, serve, simulate, trace
+from millrace.cli import (
+    calibrate,
+    claims,
+    demo,
+    engine,
+    policies,
+    replay,
+    route,
+    serve,
+    simulate,
+    trace,
+    train_predictor,
+)
 from millrace.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, CommandError, say
 
 app = typer.Typer(
@@ -30,6 +42,7 @@ app.command("claims")(claims.run)
 app.command("replay")(replay.run)
 app.add_typer(route.app, name="route")
 app.command("calibrate")(calibrate.run)
+app.command("train-predictor")(train_predictor.run)
 
 # Typer carries its own copy of click in newer versions: take the class from where Typer has it.
 UsageError = typer.BadParameter.__mro__[1]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import typer
 from msgspec import UNSET
 
-from millrace.cli import knowing, patience
+from millrace.cli import knowing, patience, predicting
 from millrace.cli import serving_options as options
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -25,6 +25,7 @@ from millrace.gateway.handing import Bootstrap
 from millrace.launch import gateway_command
 from millrace.policies import load
 
+T = TypeVar("T")
 UNKNOWN_YET = (
     "http://127.0.0.1:1"  # where an engine of the demo will be: only so that all else is checked now
 )
@@ -69,6 +70,8 @@ def run(
     kv_events: knowing.KvEvents = None,
     block_tokens: knowing.BlockTokens = None,
     tokenize_within: knowing.Within = 0.1,
+    predictor: predicting.PredictorFile = None,
+    log_features: predicting.LogFeatures = False,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
     if demo == bool(backend):
@@ -78,7 +81,10 @@ def run(
         knowing.require_speakers(settings, patient)
     watching = None if shadow is None else Shadows(shadows(shadow))
     controller = _controller(context.params, patient, watching)
-    _serve(settings, controller, watching, demo)
+    wording = predicting.wording_of(context.params)
+    if not demo:
+        raise typer.Exit(_served(lambda: run_gateway(settings, controller, watching, wording)))
+    _served(lambda: require_free(settings))
     again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
     gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
     raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
@@ -90,12 +96,10 @@ def _controller(said: Mapping[str, Any], patient: ControlSettings, watching: Sha
     return Controller(routing, queueing, patient, migration=migration, witness=watching)
 
 
-def _serve(settings: GatewaySettings, controller: Controller, watching: Shadows | None, demo: bool) -> None:
-    """Serve engines that run already until told to end; of a demo only see that its ports are free."""
+def _served(serve: Callable[[], T]) -> T:
+    """Do it, and let an address that cannot be listened on be an error in an option."""
     try:
-        if not demo:
-            raise typer.Exit(run_gateway(settings, controller, watching))
-        require_free(settings)
+        return serve()
     except AddressError as error:
         raise CommandError(f"{error}; choose another --{error.setting}", EXIT_USAGE) from None
 

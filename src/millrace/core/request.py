@@ -8,6 +8,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from millrace.core.answer_length import LengthPrediction
+
 
 class Slo(Struct, frozen=True, kw_only=True):
     """What the client was promised; None promises nothing."""
@@ -36,6 +38,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     to turn to, in this order, while `model` has no ready replica, or after it turned the request away or
     failed to answer it. `media` come before the text of the prompt, and their tokens are among its tokens:
     the blocks of both are one chain. `adapter` is the low-rank adapter that the model is to answer with.
+    `lexical` are the numbers of `core.lexical`, if they are to be kept; `predicted` is what they say of its
+    answer.
     """
 
     id: str
@@ -53,6 +57,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     fallbacks: tuple[str, ...] = ()
     adapter: str | None = None
     media: tuple[Media, ...] = ()
+    lexical: tuple[int, ...] = ()
+    predicted: LengthPrediction | None = None
 
     @property
     def encode_tokens(self) -> int:

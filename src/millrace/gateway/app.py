@@ -46,6 +46,7 @@ from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.tokens import Question, Tokens
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
+from millrace.gateway.wording import Wording
 
 SHUTTING_DOWN = Fault(503, "the gateway is shutting down", retry_after_s=errors.RESTART_S)
 
@@ -79,6 +80,7 @@ class Gateway:
         self.port = settings.port
         self.admin = Admin(self)
         self.journal: Journal | None = None
+        self.wording: Wording | None = None
         self.remembered_bytes = 0
         self.origin_s = monotonic()
         self.controller = controller
@@ -180,6 +182,8 @@ class Gateway:
             client.respond(errors.answer(fault, request_id.encode(), kind=kind, close=client.closing))
             return
         model = asked.request.model
+        if self.wording is not None:
+            asked = replace(asked, request=self.wording.read(asked.request, kind, incoming.body))
         if fallbacks := self._names.fallbacks.get(model):
             asked = replace(asked, request=replace(asked.request, fallbacks=fallbacks))
         if wire.target == COUNT_TOKENS:

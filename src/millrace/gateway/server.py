@@ -25,6 +25,7 @@ from millrace.gateway.journal import Journal
 from millrace.gateway.listening import address, listen, port_of
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.shadows import Shadows
+from millrace.gateway.wording import Wording
 
 FILES = 1 << 18
 SWEEP_S = 0.5
@@ -33,10 +34,16 @@ LAST_WRITES_S = 2.0
 INTERRUPTED = 1
 
 
-def run(settings: GatewaySettings, controller: Controller, shadows: Shadows | None = None) -> int:
+def run(
+    settings: GatewaySettings,
+    controller: Controller,
+    shadows: Shadows | None = None,
+    wording: Wording | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice.
 
-    `shadows` are the controller's witness, if it has one, whose counts are on the metrics page.
+    `shadows` are the controller's witness, if it has one, whose counts are on the metrics page. `wording`, if
+    there is one, reads what requests say.
 
     Raises AddressError if it cannot listen, OSError if it cannot write its log.
     """
@@ -45,15 +52,19 @@ def run(settings: GatewaySettings, controller: Controller, shadows: Shadows | No
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings, controller, shadows))
+        return runner.run(_serve(settings, controller, shadows, wording))
 
 
 @asynccontextmanager
 async def listening(
-    settings: GatewaySettings, controller: Controller, shadows: Shadows | None = None
+    settings: GatewaySettings,
+    controller: Controller,
+    shadows: Shadows | None = None,
+    wording: Wording | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs. Raises AddressError, and OSError if it cannot log."""
     gateway = Gateway(settings, controller)
+    gateway.wording = wording
     if shadows is not None:
         gateway.metrics.shadowed = shadows.counted
     servers = [await _listen(gateway, settings.host, settings.port, "port")]
@@ -112,10 +123,12 @@ async def drain(gateway: Gateway, hurry: asyncio.Event) -> None:
         await asyncio.sleep(DRAIN_STEP_S)
 
 
-async def _serve(settings: GatewaySettings, controller: Controller, shadows: Shadows | None) -> int:
+async def _serve(
+    settings: GatewaySettings, controller: Controller, shadows: Shadows | None, wording: Wording | None
+) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(lambda: hurry.set() if stop.is_set() else stop.set())
-    async with listening(settings, controller, shadows) as gateway:
+    async with listening(settings, controller, shadows, wording) as gateway:
         if gateway.admin.port is not None:
             admin = address(settings.admin_host, gateway.admin.port)
             print(f"admin http://{admin}", file=sys.stderr, flush=True)

@@ -79,6 +79,7 @@ def job_of(record: TraceRecord, model: str, slo: Slo) -> Job:
         priority=record.priority,
         slo=slo if record.slo == Slo() else record.slo,
         adapter=record.adapter,
+        lexical=record.lexical,
     )
     return Job(
         t_s=record.t_s,

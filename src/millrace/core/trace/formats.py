@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import Literal, get_args
 
-from millrace.core.trace import azure, burstgpt, mooncake, native
+from millrace.core.trace import azure, burstgpt, mooncake, native, served
 from millrace.core.trace.record import TraceError, TraceRecord
 
 Format = Literal["millrace", "azure", "mooncake", "burstgpt"]
@@ -42,7 +42,7 @@ def read_trace(
     drop_failed: bool = False,
     block_tokens: int = mooncake.BLOCK_TOKENS,
 ) -> Iterator[TraceRecord]:
-    """Yield the records of a trace in file order, reading little further than asked.
+    """Yield the records of a trace in file order, reading little further than asked; event logs will do.
 
     `spread` undoes the 3 s rounding of Mooncake's stamps, whose blocks have `block_tokens` tokens;
     `drop_failed` leaves out requests that got no answer, which are marked otherwise.
@@ -56,7 +56,8 @@ def read_trace(
         "mooncake": partial(mooncake.read, block_tokens=block_tokens, spread=spread),
         "burstgpt": burstgpt.read,
     }
-    records = readers[detect(first)](chain([first], rows))
+    log = served.recognises(first.strip().removeprefix("\ufeff"))
+    records = (served.read if log else readers[detect(first)])(chain([first], rows))
     return (r for r in records if not r.failed) if drop_failed else records
 
 

@@ -21,7 +21,7 @@ class TraceRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     first k ids are equal. `tail_block` is the id that Mooncake gives the last, partial block as well, which
     no cache can share. `turn` counts from 0 within a `session`, `parent` is the id of the turn before.
     `kind` is the source's word for the sort of request, `elapsed_s` how long the answer took there.
-    A `failed` request got no answer.
+    A `failed` request got no answer. `lexical` are the numbers of `core.lexical`, if they were kept.
     """
 
     id: str
@@ -44,6 +44,7 @@ class TraceRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_
     kind: str | None = None
     elapsed_s: float | None = None
     failed: bool = False
+    lexical: tuple[int, ...] = ()
 
 
 class TraceError(ValueError):

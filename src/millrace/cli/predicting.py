@@ -1,0 +1,47 @@
+"""What `millrace serve` makes of the wording of requests: predictions, and numbers to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from millrace.cli.output import say
+from millrace.gateway import Wording
+from millrace.predictor import Predictor, read_document
+
+PREDICTING = "How long answers will be"
+
+PredictorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictor",
+        metavar="FILE",
+        help="Predict the length of answers, as learned by `millrace train-predictor`.",
+        rich_help_panel=PREDICTING,
+    ),
+]
+LogFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--log-features",
+        help="Keep 19 numbers on the wording of requests in the event log, for `millrace train-predictor`.",
+        rich_help_panel=PREDICTING,
+    ),
+]
+
+
+def wording_of(said: Mapping[str, Any]) -> Wording | None:
+    """Return what reads the requests' wording for these options, None if nobody has to.
+
+    Without its file a gateway serves on, with a warning. Raises ValueError for a file that is no predictor.
+    """
+    path, kept = said["predictor"], said["log_features"]
+    if path is None:
+        return Wording(kept=True) if kept else None
+    if not path.is_file():
+        say(f"warning: there is no predictor {path}; requests are served as if nothing were predicted")
+        return Wording(kept=True) if kept else None
+    return Wording(Predictor(read_document(path)), kept=kept)
