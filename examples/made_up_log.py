@@ -1,6 +1,6 @@
 """Writes a trace of instructions that nobody gave, as a gateway would have logged them with --log-features.
 
-    python examples/made_up_log.py OUT [COUNT]
+python examples/made_up_log.py OUT [COUNT]
 """
 
 from __future__ import annotations
