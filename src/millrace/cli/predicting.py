@@ -31,6 +31,24 @@ LogFeatures = Annotated[
         rich_help_panel=PREDICTING,
     ),
 ]
+Serial = Annotated[
+    bool,
+    typer.Option(
+        "--serial",
+        help="Each engine answers one request at a time: hold the others here, the shortest answers first.",
+        rich_help_panel=PREDICTING,
+    ),
+]
+PATIENT_S = 600.0
+"""How long a request may wait for an engine that answers one at a time."""
+
+
+def with_serial(context: typer.Context) -> dict[str, Any]:
+    """Return the options; under `--serial` some that nobody said are others than usual."""
+    said = dict(context.params)
+    usual = {"queueing": "clairvoyant", "max_hold": PATIENT_S} if said["serial"] else {}
+    unsaid = {name for name in usual if str(context.get_parameter_source(name)).endswith("DEFAULT")}
+    return said | {name: value for name, value in usual.items() if name in unsaid}
 
 
 def wording_of(said: Mapping[str, Any]) -> Wording | None:

@@ -72,20 +72,22 @@ def run(
     tokenize_within: knowing.Within = 0.1,
     predictor: predicting.PredictorFile = None,
     log_features: predicting.LogFeatures = False,
+    serial: predicting.Serial = False,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
     if demo == bool(backend):
         raise ValueError(_which(demo))
+    said = predicting.with_serial(context)
     with in_options():
-        patient, settings = _control(context.params), _gateway(context.params)
+        patient, settings = _control(said), _gateway(said)
         knowing.require_speakers(settings, patient)
     watching = None if shadow is None else Shadows(shadows(shadow))
-    controller = _controller(context.params, patient, watching)
-    wording = predicting.wording_of(context.params)
+    controller = _controller(said, patient, watching)
+    wording = predicting.wording_of(said)
     if not demo:
         raise typer.Exit(_served(lambda: run_gateway(settings, controller, watching, wording)))
     _served(lambda: require_free(settings))
-    again = words_of(context.params, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
+    again = words_of(said, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
     gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
     raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
 
@@ -116,6 +118,7 @@ def _control(said: Mapping[str, Any]) -> ControlSettings:
         max_waiting=UNSET if said["max_waiting"] is None else said["max_waiting"],
         retry_budget=budget,
         log_scores=said["log_scores"] or UNSET,
+        max_in_flight=1 if said["serial"] else UNSET,
         **knowing.control_fields_of(said),
     )
 

@@ -26,7 +26,8 @@ class Gate:
         self.foresight = None if rules.drop_late == "never" else Foresight(rules.drop_late)
         self._saturation, self._engine_queue = rules.saturation, rules.engine_queue
         self._max_waiting = None if settings.max_waiting is UNSET else settings.max_waiting
-        self._counts = self._max_waiting is not None or self._engine_queue is not None
+        self._most = None if settings.max_in_flight is UNSET else settings.max_in_flight
+        self._counts = any(one is not None for one in (self._max_waiting, self._engine_queue, self._most))
 
     def stops(self, flight: Flight, view: FleetView) -> Why | Hold | None:
         """Return why a request must wait or be turned away whatever the routing policy says."""
@@ -46,10 +47,12 @@ class Gate:
         return saturated(view.ready_for(request.model), self._saturation, view.now_s)
 
     def full(self, ready: Iterable[ReplicaView]) -> frozenset[str]:
-        """Return the replicas at which as many requests wait as may."""
+        """Return the replicas with which as many requests are, or wait, as may."""
         return frozenset(one.id for one in ready if self._has_no_room(one)) if self._counts else frozenset()
 
     def _has_no_room(self, replica: ReplicaView) -> bool:
+        if self._most is not None and replica.in_flight >= self._most:
+            return True
         if self._max_waiting is not None and replica.waiting >= self._max_waiting:
             return True
         if self._engine_queue is None:

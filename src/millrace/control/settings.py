@@ -18,11 +18,11 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
 
     A request is tried on at most `max_attempts` replicas, all before its first token, and all requests
     together no more often than the `retry_budget` allows; unset, as in logs from before there was one, it
-    allows everything. While no replica can take a request, it is held for at most `max_hold_s`, among at
-    most `max_held` others of its model. At most `max_waiting` requests wait at a replica for their first
-    token; unset, as many as the routing policy sends there. Who is held goes on in the order of the queueing
-    policy. Each replica's prefix index may take `prefix_index_bytes` of memory,
-    or twice that if prompts have only one block each.
+    allows everything. While no replica can take a request, it is held for at most `max_hold_s`, among at most
+    `max_held` others of its model. At most `max_waiting` requests wait at a replica for their first token;
+    unset, as many as the routing policy sends there. At most `max_in_flight` are with a replica at all;
+    unset, any number. Who is held goes on in the order of the queueing policy. Each replica's prefix index
+    may take `prefix_index_bytes` of memory, or twice that if prompts have only one block each.
 
     `prefix_knowledge` says from what it is known which prompt blocks a replica holds: from nothing, from what
     was sent to it (unset as well), or from what its engine says of its cache. What was sent is believed to
@@ -45,6 +45,7 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     max_waiting: int | UnsetType = UNSET
     log_scores: bool | UnsetType = UNSET
     queue: QueueSettings | UnsetType = UNSET
+    max_in_flight: int | UnsetType = UNSET
 
     @property
     def rules(self) -> QueueSettings:
@@ -57,8 +58,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.queue is not UNSET and sum(band.reserved for band in self.queue.bands) >= self.max_held:
             raise ValueError(f"max_held is {self.max_held}; it must be more than the bands have reserved")
-        if self.max_waiting is not UNSET and self.max_waiting < 1:
-            raise ValueError(f"max_waiting is {self.max_waiting}; it must be at least 1, or unset")
+        for name in ("max_waiting", "max_in_flight"):
+            if getattr(self, name) is not UNSET and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1, or unset")
         if not 0 <= self.max_hold_s < inf:
             raise ValueError(f"max_hold_s is {self.max_hold_s}; it must be a number of seconds from 0")
         if self.prefix_ttl_s is not UNSET and not 0 < self.prefix_ttl_s < inf:

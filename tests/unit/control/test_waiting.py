@@ -47,6 +47,19 @@ def test_who_failed_goes_elsewhere_if_there_is_room() -> None:
     assert again.replica != sent.replica
 
 
-def test_the_number_is_at_least_one() -> None:
-    with pytest.raises(ValueError, match="max_waiting is 0"):
-        ControlSettings(max_waiting=0)
+def test_a_replica_that_takes_one_at_a_time_gets_the_next_when_the_last_one_ended() -> None:
+    controller = controller_of(routing="least_request", max_in_flight=1)
+    for name in "ab":
+        controller.on(Reported(0.0, name, "ready", SPEC))
+    first, second = arrive(controller, "q0"), arrive(controller, "q1")
+    assert {one.replica for one in (*first, *second) if isinstance(one, Dispatch)} == {"a", "b"}
+    assert arrive(controller, "q2") == arrive(controller, "q3") == controller.on(Started(1.0, "q0")) == []
+    where = controller.state.flights["q0"].replica
+    assert where is not None
+    assert controller.on(Finished(2.0, "q0")) == [Dispatch("q2", where, 1)]
+
+
+@pytest.mark.parametrize("name", ["max_waiting", "max_in_flight"])
+def test_the_number_is_at_least_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        ControlSettings(**{name: 0})
