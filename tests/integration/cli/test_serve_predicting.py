@@ -1,4 +1,4 @@
-"""`millrace serve` predicts, keeps what wordings are like, and holds requests for engines that take one at a time."""
+"""`millrace serve` predicts answers, keeps what wordings are like, and can send one request at a time."""
 
 from __future__ import annotations
 
