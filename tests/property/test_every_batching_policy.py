@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.core.batch import BatchingPolicy, BatchView, Plan
+from millrace.core.batch import BatchingPolicy, BatchView, Plan, informed
 from millrace.core.replica import Limits
-from millrace.policies import load, names
+from millrace.policies import load
 from millrace.replica.batch import Batch
 from millrace.replica.executor import StepResult
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
+from tests.property.test_world import Affine
+from tests.property.whole import BATCHINGS
 
-every_policy = pytest.mark.parametrize("policy", [load("batching", name) for name in names("batching")])
+POLICIES = [load("batching", text) for text in BATCHINGS]
+every_policy = pytest.mark.parametrize("policy", POLICIES + [informed(one, Affine()) for one in POLICIES])
 
 
 @st.composite
@@ -28,12 +31,13 @@ def batches(draw: st.DrawFn) -> Batch:
         kv_blocks=draw(st.integers(8, 24)),
         block_tokens=4,
     )
-    replica = Replica(limits, load("batching", draw(st.sampled_from(names("batching")))))
+    replica = Replica(limits, informed(load("batching", draw(st.sampled_from(BATCHINGS))), Affine()))
     for i in range(draw(st.integers(0, 10))):
         prompt_tokens = draw(st.integers(1, 20))
         forks = draw(st.integers(32, 63))
         blocks = [forks >> 4 - k for k in range(prompt_tokens // 4)]
-        replica.add(Sequence(f"s{i}", prompt_tokens, max_tokens=12, blocks=blocks))
+        priority = draw(st.sampled_from([0, 0, -1, 1]))
+        replica.add(Sequence(f"s{i}", prompt_tokens, max_tokens=12, blocks=blocks, priority=priority))
         if draw(st.booleans()) and (step := replica.plan()):
             replica.commit(step, StepResult(1.0))
     replica.batch.make_room()
@@ -65,8 +69,11 @@ def test_grants_stay_within_what_a_step_holds(policy: BatchingPolicy, batch: Bat
     assert all(grant.tokens >= 1 for grant in plan.grants)
     assert tokens(plan) <= batch.step_tokens
     assert plan.decodes <= batch.decoding
-    assert granted <= {sequence.id for sequence in (*batch.prefilling, *batch.waiting)}
-    assert len(granted | {sequence.id for sequence in batch.running}) <= batch.sequences
+    running = {sequence.id for sequence in batch.running}
+    assert granted <= running | {sequence.id for sequence in batch.waiting}
+    assert granted.isdisjoint(plan.yields)
+    assert running.issuperset(plan.yields)
+    assert len(granted | running) - len(plan.yields) <= batch.sequences
 
 
 @every_policy

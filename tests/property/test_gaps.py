@@ -12,7 +12,6 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 from millrace.core.stats import Summary
-from millrace.policies import names
 from millrace.simulate import Job, ServerSpec
 from millrace.simulate.faults import Fault
 from millrace.simulate.gaps import Gaps
@@ -22,7 +21,7 @@ from tests.property.test_faults import play, scripts
 from tests.property.test_runs import BATCHING
 from tests.property.test_runs import limits as small_limits
 from tests.property.test_world import Affine, limits, workloads
-from tests.property.whole import WHOLE
+from tests.property.whole import BATCHINGS, WHOLE
 
 ONE_BIN = 0.0101
 POINTS = ("min", "p50", "p75", "p90", "p95", "p99", "max")
@@ -51,7 +50,7 @@ def agree(leapt: Summary | None, stepped: Summary | None) -> None:
 @given(
     jobs=workloads(),
     limit=limits,
-    policies=st.tuples(st.sampled_from(WHOLE), st.sampled_from(names("batching"))),
+    policies=st.tuples(st.sampled_from(WHOLE), st.sampled_from(BATCHINGS)),
     way_s=st.sampled_from([0.0, 0.003]),
     faults=scripts(),
 )
@@ -69,7 +68,9 @@ def test_gaps_of_runs_are_those_of_their_steps(
 
 
 def job(number: int, prompt: int, answer: int) -> Job:
-    asked = Request(id=f"q{number}", model="m", prompt_tokens=prompt, max_tokens=answer)
+    asked = Request(
+        id=f"q{number}", model="m", prompt_tokens=prompt, max_tokens=answer, priority=-(number % 3 == 1)
+    )
     return Job(t_s=0.0, request=asked, prompt_tokens=prompt, output_tokens=answer)
 
 

@@ -8,13 +8,15 @@ from typing import ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.core.batch import BatchingPolicy, BatchView, Grant, Plan
+from millrace.core.batch import BatchingPolicy, BatchView, Grant, Plan, informed
 from millrace.core.draw import draw_below
 from millrace.core.replica import Limits
-from millrace.policies import load, names
+from millrace.policies import load
 from millrace.replica.executor import StepResult
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
+from tests.property.test_world import Affine
+from tests.property.whole import BATCHINGS
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Some:
         return Plan(decodes)
 
 
-BATCHING: list[BatchingPolicy] = [load("batching", name) for name in names("batching")]
+BATCHING: list[BatchingPolicy] = [informed(load("batching", text), Affine()) for text in BATCHINGS]
 BATCHING += [Choosy(), Some()]
 
 limits = st.builds(
@@ -60,7 +62,7 @@ limits = st.builds(
     block_tokens=st.sampled_from([1, 2, 4]),
     prefix_caching=st.sampled_from([True, True, False]),
 )
-prompts = st.tuples(st.integers(1, 16), st.integers(1, 40), st.integers(0, 2))
+prompts = st.tuples(st.integers(1, 16), st.integers(1, 40), st.integers(0, 2), st.sampled_from([0, 0, -1, 1]))
 lives = st.lists(
     st.one_of(
         st.lists(prompts, min_size=1, max_size=3),
@@ -80,14 +82,14 @@ class Twins:
         self.runs, self.steps = Replica(limits, batching), Replica(limits, batching)
         self.added = 0
 
-    def add(self, prompt: int, answer: int, kind: int) -> None:
+    def add(self, prompt: int, answer: int, kind: int, priority: int) -> None:
         size = self.limits.block_tokens
         if prompt + answer > self.limits.kv_blocks * size:
             return
         for replica in (self.runs, self.steps):
             named = (0, prompt, prompt + answer)[kind] // size
             blocks = [kind * 1000 + n for n in range(named)]
-            replica.add(Sequence(f"s{self.added}", prompt, answer, blocks))
+            replica.add(Sequence(f"s{self.added}", prompt, answer, blocks, priority=priority))
         self.added += 1
 
     def abort(self, which: int) -> None:

@@ -13,11 +13,11 @@ from millrace.control.log import replay
 from millrace.core.cost import StepShape
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
-from millrace.policies import load, names
+from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 from millrace.simulate.world import Surroundings
 from tests.property.sameness import assert_same
-from tests.property.whole import WHOLE
+from tests.property.whole import BATCHINGS, WHOLE
 
 
 class Affine(Struct, frozen=True):
@@ -40,7 +40,14 @@ def workloads(draw: st.DrawFn) -> list[Job]:
         prompt, output = draw(st.integers(1, 90)), draw(st.integers(1, 40))
         blocks = tuple(range(100, 100 + min(prompt // 16, draw(st.integers(0, 4)))))
         model = draw(st.sampled_from(["m", "m", "m", "absent"]))
-        asked = Request(id=f"q{n}", model=model, prompt_tokens=prompt, max_tokens=output, blocks=blocks)
+        asked = Request(
+            id=f"q{n}",
+            model=model,
+            prompt_tokens=prompt,
+            max_tokens=output,
+            blocks=blocks,
+            priority=draw(st.sampled_from([0, 0, -1, 1])),
+        )
         jobs.append(Job(t_s=t_s, request=asked, prompt_tokens=prompt, output_tokens=output, blocks=blocks))
     return jobs
 
@@ -61,7 +68,7 @@ any_world = given(
     limit=limits,
     count=st.integers(1, 3),
     routing=st.sampled_from(WHOLE),
-    batching=st.sampled_from(names("batching")),
+    batching=st.sampled_from(BATCHINGS),
     way_s=st.sampled_from([0.0, 0.003]),
 )
 

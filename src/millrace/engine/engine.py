@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
-from millrace.core.batch import BatchingPolicy
+from millrace.core.batch import BatchingPolicy, informed
+from millrace.core.cost.learned import Learned
 from millrace.core.replica import Limits
 from millrace.engine.chat import load_chat_template
 from millrace.engine.config import ModelConfig, read_config
@@ -25,12 +26,16 @@ from millrace.replica.replica import Replica
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A replica, the executor that computes its steps, and the service around them, for some weights."""
+    """A replica, the executor that computes its steps, and the service around them, for some weights.
+
+    What `times` is told of steps, the batching policy goes by.
+    """
 
     replica: Replica
     executor: TorchExecutor
     service: Service
     fingerprint: str
+    times: Learned
 
 
 def load_engine(settings: EngineSettings, batching: BatchingPolicy) -> Engine:
@@ -44,8 +49,9 @@ def load_engine(settings: EngineSettings, batching: BatchingPolicy) -> Engine:
         settings.model, dtype=_dtype(settings), device=device, context_tokens=limits.context_tokens
     )
     executor = TorchExecutor(model, kv_blocks=limits.kv_blocks, block_tokens=limits.block_tokens)
-    replica, service = Replica(limits, batching), _service(settings, limits, config)
-    return Engine(replica, executor, service, fingerprint(settings.model))
+    times = Learned()
+    replica, service = Replica(limits, informed(batching, times)), _service(settings, limits, config)
+    return Engine(replica, executor, service, fingerprint(settings.model), times)
 
 
 def _dtype(settings: EngineSettings) -> torch.dtype:

@@ -22,6 +22,7 @@ from millrace.engine.server import Api
 from millrace.engine.settings import EngineSettings
 from millrace.engine.step_log import step_log
 from millrace.engine.transfers import Transfers
+from millrace.replica.executor import Step, StepResult
 
 # A gateway keeps connections for its next requests; one that closes early meets requests on their way.
 IDLE_S = 120
@@ -44,7 +45,12 @@ async def host(
     """
     metrics = Metrics(engine.replica, settings.names[0])
     async with AsyncExitStack() as held:
-        observe = held.enter_context(step_log(settings.step_log))
+        log = held.enter_context(step_log(settings.step_log))
+
+        def observe(step: Step, result: StepResult) -> None:
+            engine.times.see(step.shape, result.seconds)
+            log(step, result)
+
         try:
             tell = await held.enter_async_context(publishing(settings, engine.replica))
         except ValueError as error:

@@ -100,6 +100,7 @@ class SamplingFields(ConstraintFields, kw_only=True):
     skip_special_tokens: bool = True
     response_format: ResponseFormat | None = None
     return_token_ids: bool | None = None
+    priority: int | None = None
     resume: Resume | None = None
     kv_transfer_params: KvTransferParams | None = None
 

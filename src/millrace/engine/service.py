@@ -115,8 +115,8 @@ class Service(Struct, frozen=True, kw_only=True):
                 )
         if body.resume:
             self._resume(generations[0], body.resume.token_ids)
-        for one in generations if body.keeps else ():
-            one.sequence.keeps = True
+        for one in generations:
+            one.sequence.keeps, one.sequence.priority = body.keeps, body.priority or 0
         return Answer(generations)
 
     def take_over(self, attached: Attached) -> Answer:

@@ -21,8 +21,8 @@ class AdapterBatch(Batch):
     coming step uses for the first time since they were not.
     """
 
-    def __init__(self, limits: Limits, slots: int) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: Limits, slots: int, *, by_priority: bool = False) -> None:
+        super().__init__(limits, by_priority=by_priority)
         self.slots = slots
         self.resident: OrderedDict[str, None] = OrderedDict()
         self.loads = 0
@@ -36,7 +36,7 @@ class AdapterBatch(Batch):
         Whoever is passed over keeps its place, and is looked at again when somebody has left.
         """
         taken = set(self._users)
-        room = self.sequences - len(self.running)
+        room = self.sequences - (0 if self.by_priority else len(self.running))  # seats may be yielded
         return list(islice((one for one in super().waiting if self._joins(one, taken)), max(0, room)))
 
     def admit(self, sequence: Sequence) -> bool:
@@ -107,10 +107,12 @@ class AdapterBatch(Batch):
         self.resident.move_to_end(adapter)
 
 
-def batch_for(limits: Limits) -> Batch:
+def batch_for(limits: Limits, *, by_priority: bool = False) -> Batch:
     """Return an empty batch within these limits. Raises ValueError for limits that nobody can keep."""
     _check(limits)
-    return Batch(limits) if limits.adapters is None else AdapterBatch(limits, limits.adapters)
+    if limits.adapters is None:
+        return Batch(limits, by_priority=by_priority)
+    return AdapterBatch(limits, limits.adapters, by_priority=by_priority)
 
 
 def _check(limits: Limits) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
+from itertools import takewhile
+from operator import attrgetter
 
 from millrace.core.batch import SequenceView
 from millrace.core.replica import Limits
@@ -18,11 +20,13 @@ class Batch:
 
     `queue` are those without KV blocks, first come first; `running` those with, in the order of their
     admission; `known` finds both by id. The running ones are either `prefilling` or among the `decodes`.
-    `preempting` is whether the plan under way has preempted somebody, `importing` whether one of the
-    `imports` waits for blocks or a seat.
+    `preempting` is whether the plan under way has preempted somebody for lack of blocks, `displaced` are all
+    who lost their blocks to it, `importing` is whether one of the `imports` waits for blocks or a seat.
+    With `by_priority` the queue is in the order of priorities, and the least important are preempted first.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, by_priority: bool = False) -> None:
+        self.by_priority = by_priority
         self.step_tokens = limits.step_tokens
         self.sequences = limits.sequences
         self.block_tokens = limits.block_tokens
@@ -37,6 +41,7 @@ class Batch:
         self.cache_query_tokens = 0
         self.cache_hit_tokens = 0
         self.preempting = False
+        self.displaced: list[Sequence] = []
         self.imports = Imports()
         self.importing = False
         self._admitted = 0
@@ -46,6 +51,11 @@ class Batch:
     def decoding(self) -> int:
         """How many decode."""
         return len(self.decodes.members)
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the decodes have in the KV cache."""
+        return self.decodes.context_tokens
 
     @property
     def waiting(self) -> Collection[Sequence]:
@@ -68,9 +78,15 @@ class Batch:
         return length - self._hits(waiting, length) * self.block_tokens if waiting.blocks else length
 
     def enqueue(self, sequence: Sequence) -> None:
-        """Let a new sequence wait behind all others."""
+        """Let a new sequence wait behind all others, or all that are as important."""
         self.known[sequence.id] = sequence
-        self.queue.append(sequence)
+        queue = self.queue
+        if self.by_priority and queue and queue[-1].priority < sequence.priority:
+            ahead = takewhile(lambda one: one.priority >= sequence.priority, queue)
+            queue.insert(sum(1 for _ in ahead), sequence)
+            self._stuck_at = -1  # room that was not enough for who is behind it may be for this one
+        else:
+            queue.append(sequence)
         self.queued_tokens += sequence.length
 
     def forget(self, sequence: Sequence) -> None:
@@ -166,7 +182,8 @@ class Batch:
         self.decodes.join(sequence)
 
     def make_room(self) -> None:
-        """Take the blocks that the decodes' next tokens lack, preempting the youngest as long as need be.
+        """Take the blocks that the decodes' next tokens lack, preempting as long as need be: the youngest,
+        or with `by_priority` the youngest of the least important.
 
         What is free is taken before anybody is preempted, as if one decode took its block after the other.
         """
@@ -174,8 +191,21 @@ class Batch:
         decodes, pool = self.decodes, self.pool
         while not decodes.take(pool, decodes.lacking()):
             decodes.take(pool, pool.free)
-            self._preempt()
+            self.evict(self._least_important())
             self.preempting = True
+
+    def evict(self, sequence: Sequence) -> None:
+        """Send a running sequence back to the queue, before its like, to be recomputed later (vLLM)."""
+        del self.running[sequence]
+        self.prefilling.pop(sequence, None)
+        self.release(sequence)
+        sequence.base = 0
+        sequence.preemptions += 1
+        self.preemptions += 1
+        self.displaced.append(sequence)
+        ahead = takewhile(lambda one: one.priority > sequence.priority, self.queue)
+        self.queue.insert(sum(1 for _ in ahead) if self.by_priority else 0, sequence)
+        self.queued_tokens += sequence.length
 
     def publish(self, sequence: Sequence) -> None:
         """Make the sequence's computed full blocks findable, as far as their hashes are known."""
@@ -227,16 +257,11 @@ class Batch:
         self._admitted += 1
         sequence.rank = self._admitted
 
-    def _preempt(self) -> None:
-        """Send the youngest running sequence back to the head of the queue, to be recomputed later (vLLM)."""
-        sequence, _ = self.running.popitem()
-        self.prefilling.pop(sequence, None)
-        self.release(sequence)
-        sequence.base = 0
-        sequence.preemptions += 1
-        self.preemptions += 1
-        self.queue.appendleft(sequence)
-        self.queued_tokens += sequence.length
+    def _least_important(self) -> Sequence:
+        youngest_first = reversed(self.running)
+        if self.by_priority:
+            return min(youngest_first, key=attrgetter("priority"))
+        return next(youngest_first)
 
     def _hits(self, sequence: Sequence, length: int) -> int:
         # The last token is always computed: its logits are what the next one is sampled from.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from millrace.core.cost import StepShape
+from millrace.core.cost import ENDLESS, StepShape
 from millrace.replica.sequence import Sequence
 
 
@@ -31,7 +31,8 @@ class Run(Struct, eq=False, gc=False):
     """Like iterations, not told apart by sequence: what one of them is, by its shape and its prefills.
 
     Of those that decode in lockstep, `decodes` go on and `paused` do not. If it is known what follows so many
-    `alike`, it is the `closing` one: the same decodes, and all that the only prompt still lacks.
+    `alike`, it is the `closing` one: the same decodes, and all that the only prompt still lacks. The policy
+    answers for `most` of them.
     """
 
     shape: StepShape
@@ -40,6 +41,7 @@ class Run(Struct, eq=False, gc=False):
     paused: Many[Sequence] = ()
     closing: Run | None = None
     alike: int = 0
+    most: int = ENDLESS
 
 
 class StepResult(Struct, frozen=True):

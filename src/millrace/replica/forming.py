@@ -37,13 +37,14 @@ def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
     grants, known = plan.grants, batch.known
     if len(grants) > 1 and len({grant.id for grant in grants}) < len(grants):
         raise ValueError("batching granted one sequence twice in a step: grant it once")
+    yielding = _yielding(plan, batch)
     picked: list[Sequence] = []
     prefills: list[Chunk] = []
     for grant in grants:
         sequence = known[grant.id]
         if sequence.pace:
             picked.append(sequence)
-        elif sequence.table or batch.admit(sequence):
+        elif sequence.table or _admitted(sequence, yielding, batch):
             start, tokens = sequence.base, grant.tokens
             missing = sequence.prompt_tokens + sequence.sampled - start
             if tokens > missing:
@@ -67,7 +68,29 @@ def form(plan: Plan, batch: Batch, lengths: bool) -> Run | None:
     if lengths:
         longest, shortest = _lengths(going, paused, prefills, batch)
         shape = replace(shape, decode_longest_tokens=longest, decode_shortest_tokens=shortest)
-    return Run(shape, going, prefills, paused)
+    return Run(shape, going, prefills, paused, most=plan.steps)
+
+
+def _yielding(plan: Plan, batch: Batch) -> list[Sequence]:
+    """Who may lose its blocks, last of them first."""
+    if not plan.yields:
+        return []
+    granted = {grant.id for grant in plan.grants}
+    for name in plan.yields:
+        if name in granted or batch.known[name] not in batch.running:
+            raise ValueError(f"batching lets {name!r} yield, which has a grant or does not run: leave it out")
+    return [batch.known[name] for name in reversed(plan.yields)]
+
+
+def _admitted(sequence: Sequence, yielding: list[Sequence], batch: Batch) -> bool:
+    """Admit a waiting sequence, to the place of those who yield if it takes that."""
+    while yielding and len(batch.running) >= batch.sequences:
+        batch.evict(yielding.pop())
+    while not batch.admit(sequence):
+        if not yielding or batch.preempting:
+            return False
+        batch.evict(yielding.pop())
+    return True
 
 
 def chunks_of(run: Run, batch: Batch) -> tuple[Chunk, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from millrace.core.batch import BatchingPolicy
+from millrace.core.cost import ENDLESS
 from millrace.core.replica import Limits
 from millrace.replica.adapters import batch_for
 from millrace.replica.executor import Chunk, Executor, Run, Step, StepResult
@@ -33,7 +34,7 @@ class Replica:
     def __init__(self, limits: Limits, batching: BatchingPolicy, *, lengths: bool = False) -> None:
         self.limits = limits
         self.batching = batching
-        self.batch = batch_for(limits)
+        self.batch = batch_for(limits, by_priority=getattr(batching, "by_priority", False))
         # The last token is sampled but never fed back, so it needs no KV.
         self._capacity = min(limits.context_tokens, limits.kv_blocks * limits.block_tokens + 1)
         self._lengths = lengths
@@ -144,6 +145,8 @@ class Replica:
         """
         assert self._run is None, "one step at a time: commit the last one first"
         batch, decodes = self.batch, self.batch.decodes
+        if batch.displaced:
+            batch.displaced = []
         lacking = decodes.lacking()
         if batch.preempting or (lacking and not decodes.take(batch.pool, lacking)):
             batch.make_room()
@@ -167,8 +170,8 @@ class Replica:
         if not self._steady or batch.preempting or batch.importing or run.paused:
             return 1
         if run.prefills:
-            return chunks_in_a_row(run, batch, eager=self.eager)
-        return batch.decodes.lasting(batch.pool.free)
+            return 1 if run.most < ENDLESS else chunks_in_a_row(run, batch, eager=self.eager)
+        return batch.decodes.lasting(batch.pool.free, run.most)
 
     def taken_tokens(self, run: Run, count: int) -> int:
         """Return for how many more tokens KV blocks are held while the last of `count` iterations goes on."""

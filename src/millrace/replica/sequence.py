@@ -24,6 +24,7 @@ class Sequence:
     fill further blocks. `table` lists the physical KV blocks it holds, in order; the first `published`
     of them were offered to the prefix cache. `cached_tokens` were found there when it was first admitted;
     `rank` grows with every admission to the replica. `adapter` is the low-rank adapter that it needs.
+    `priority` is greater for who is more important, and below 0 for offline work.
     One that `keeps` its blocks when it is complete does so until it is aborted: others will read them.
 
     While a sequence decodes it has a `pace`, and gains a token with each of its iterations without being
@@ -44,6 +45,7 @@ class Sequence:
     pace: Pace | None = None
     adapter: str | None = None
     keeps: bool = False
+    priority: int = 0
 
     @property
     def computed(self) -> int:

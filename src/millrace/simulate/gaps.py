@@ -7,7 +7,6 @@ counted together, and only those of sequences that were left out for a while are
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 
 from msgspec import Struct
 
@@ -37,7 +36,7 @@ class Gaps:
     `_lost` are those that have none of their blocks, and had their last token before they were preempted.
     """
 
-    __slots__ = ("_apart", "_gone", "_last_s", "_lost", "_preemptions", "seen")
+    __slots__ = ("_apart", "_gone", "_last_s", "_lost", "seen")
 
     def __init__(self) -> None:
         self.seen = Histogram()
@@ -49,13 +48,10 @@ class Gaps:
         self._apart: dict[Sequence, float] = {}
         self._lost: dict[Sequence, float] = {}
         self._gone: list[Sequence] = []
-        self._preemptions = 0
 
-    def preempted(self, batch: Batch) -> None:
-        """Note who lost its blocks since the last time: all that had to make room for the next step."""
-        count = batch.preemptions - self._preemptions
-        self._preemptions = batch.preemptions
-        for sequence in islice(batch.queue, count):
+    def preempted(self, displaced: Iterable[Sequence]) -> None:
+        """Note who lost its blocks: all that had to make room for the next step."""
+        for sequence in displaced:
             if sequence.sampled and sequence not in self._lost:
                 self._lost[sequence] = self._apart.pop(sequence, self._last_s)
 

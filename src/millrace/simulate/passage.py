@@ -63,6 +63,7 @@ class Passage(Struct, eq=False):
             job, limits = self.flight.job, target.limits
             blocks = job.engine_blocks(limits.block_tokens) if limits.prefix_caching else []
             guest = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks)
+            guest.priority = job.request.priority
             guest.adapter = job.request.adapter
             target.replica.vet(guest)
             self.guest = guest

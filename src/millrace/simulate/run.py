@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from millrace.control import Controller
 from millrace.control.log import entry, header
-from millrace.core.batch import BatchingPolicy
+from millrace.core.batch import BatchingPolicy, informed
 from millrace.core.cost import ENDLESS
 from millrace.core.event import Action, Event
 from millrace.core.fleet import ANSWERING
@@ -99,7 +99,7 @@ def simulate(
     longest = _longest(surroundings)
     pool = surroundings.pool if surroundings else None
     make = _pooled if pool else partial(_engine, metered=metered)
-    engines = [make(spec, batching, leaping, longest) for spec in fleet]
+    engines = [make(spec, informed(batching, spec.cost), leaping, longest) for spec in fleet]
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
     speaking, known = _speaking(engines, controller)

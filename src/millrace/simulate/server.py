@@ -92,6 +92,7 @@ class Server:
             job.request.id, job.prompt_tokens, 1 if prompt_only else job.output_tokens, blocks
         )
         sequence.adapter, sequence.keeps = job.request.adapter, prompt_only
+        sequence.priority = job.request.priority
         if self.ahead and self.busy:
             self.replica.vet(sequence)
             self._unseen.append(sequence)
@@ -102,7 +103,7 @@ class Server:
         """Let a job wait for blocks, into which the KV cache of its prompt will come. Raises like `add`."""
         blocks = job.engine_blocks(self.limits.block_tokens) if self.limits.prefix_caching else []
         sequence = Sequence(job.request.id, job.prompt_tokens, job.output_tokens, blocks, cached_tokens)
-        sequence.adapter = job.request.adapter
+        sequence.adapter, sequence.priority = job.request.adapter, job.request.priority
         self.replica.expect(sequence)
 
     def granted(self) -> list[tuple[str, int]]:
@@ -140,8 +141,8 @@ class Server:
         """Begin the next run, which will end at `end_s`; False if there is nothing to do."""
         replica = self.replica
         run = replica.begin() if self.leaping else replica.plan()
-        if self.gaps and replica.batch.preempting:
-            self.gaps.preempted(replica.batch)
+        if self.gaps and replica.batch.displaced:
+            self.gaps.preempted(replica.batch.displaced)
         longest = self.longest
         if self._unseen:
             self._let_in()

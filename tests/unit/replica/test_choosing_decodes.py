@@ -74,3 +74,21 @@ def test_lengths_are_those_of_the_decodes_that_go_on() -> None:
         found.append((step.shape.decode_longest_tokens, step.shape.decode_shortest_tokens))
         replica.commit(step, StepResult(1.0))
     assert found == [(5, 2), (3, 3), (6, 6)]
+
+
+@pytest.mark.parametrize("plan", [Plan(0, [Grant("a", 1)], ("a",)), Plan(1, (), ("w",))])
+def test_only_those_who_run_and_have_no_grant_may_yield(plan: Plan) -> None:
+    policy = Always(Plan())
+    replica = decoding({"a": 5}, policy)
+    replica.add(Sequence("w", 1, 5))
+    policy.made = plan
+    with pytest.raises(ValueError, match="has a grant or does not run"):
+        replica.plan()
+
+
+def test_who_yields_does_so_for_those_who_wait_only() -> None:
+    policy = Always(Plan())
+    replica = decoding({"a": 5, "b": 5}, policy)
+    policy.made = Plan(1, (), ("b",))
+    advance(replica)
+    assert ids(replica.running) == ["a", "b"]

@@ -18,6 +18,7 @@ from millrace.core.cost.shape import (
     LinearCost,
     SharedCost,
     StepShape,
+    StepTimes,
     line_of,
 )
 from millrace.core.cost.skew import Bins, Skew
@@ -43,6 +44,7 @@ __all__ = [
     "SharedCost",
     "Skew",
     "StepShape",
+    "StepTimes",
     "efficiency_of",
     "fit",
     "fit_attention",

@@ -60,6 +60,13 @@ Line = tuple[float, float, int]
 many of them that holds, at least 1."""
 
 
+class StepTimes(Protocol):
+    """Predicts what a step of one replica takes: every cost model does, and whoever learns it."""
+
+    def step_s(self, shape: StepShape) -> float | None:
+        """Seconds the iteration takes; None where that is not known."""
+
+
 class CostModel(Protocol):
     """Prices a step of one replica."""
 
