@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from millrace.core.catalogue import DEVICES, MODELS
 from millrace.core.cost import CostModel, Roofline
+from millrace.core.cost.overlapping import OVERLAPS, Overlap, Overlapping
 from millrace.core.cost.pipelined import Pipelined, check_stages
 from millrace.core.cost.roofline import check_tensor_parallel
 from millrace.core.device import DeviceSpec
@@ -43,6 +44,7 @@ OPTIONS = (
     "max_loras",
     "lora_load",
     "lora_rank",
+    "overlap",
 )
 
 
@@ -58,7 +60,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     has `limits` of its own.
     A replica that starts is ready after `cold_start_s`, or when it has read its weights at
     `load_bytes_per_s`; None is not said here. An engine that schedules `ahead` decides on a step while the
-    one before it runs.
+    one before it runs, and one with an `overlap` keeps several resources of its devices busy at once.
     """
 
     count: int
@@ -74,10 +76,13 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     role: Role = "both"
     expert_parallel: int = 1
     ahead: bool = False
+    overlap: Overlap | None = None
 
     @property
     def roofline(self) -> Roofline:
         """The price of a replica's steps by its data sheet, on the devices of one stage or rank."""
+        if self.overlap:
+            return Overlapping(self.model, self.device, self.overlap, tensor_parallel=self.tensor_parallel)
         return Roofline(
             self.model,
             self.device,
@@ -139,7 +144,8 @@ def parse_fleet(
     block_size and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the
     model's own up to 8,192, and without async_scheduling vLLM's presets have it on; max_loras (adapters on
     the device at a time), lora_load (how long a step waits for one, like 50ms) or else lora_rank, which says
-    with load_bandwidth how long that is; role (both, prefill or decode).
+    with load_bandwidth how long that is; role (both, prefill or decode); overlap (nanoflow or tokenweave: how
+    the engine keeps several resources of its devices busy at once).
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -171,7 +177,7 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
     check_tensor_parallel(model, device, tensor_parallel)
     check_stages(model, device, stages)
     ranks = _ranks(options, model, device)
-    return FleetGroup(
+    group = FleetGroup(
         count=_whole({"count": count or "1"}, "count", 1),
         device=device,
         model=model,
@@ -187,7 +193,10 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
         adapter_load_s=_adapter_load_s(options, model),
         role=_role(options.get("role", "both")),
         ahead=_switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
+        overlap=_overlap(options),
     )
+    _ = group.roofline  # complains of an overlap that is not priced
+    return group
 
 
 def _adapter_load_s(options: Mapping[str, str], model: ModelSpec) -> float | None:
@@ -271,6 +280,15 @@ def _role(text: str) -> Role:
         if role == text:
             return role
     raise ValueError(f"role is {text!r}; write both, prefill or decode")
+
+
+def _overlap(options: Mapping[str, str]) -> Overlap | None:
+    if "overlap" not in options:
+        return None
+    for overlap in OVERLAPS:
+        if overlap == options["overlap"]:
+            return overlap
+    raise unknown("overlap", options["overlap"], OVERLAPS)
 
 
 def _dollars(text: str) -> float:

@@ -6,7 +6,8 @@ grouped-query or multi-head attention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from msgspec import Struct
 
@@ -43,30 +44,42 @@ class Mix(Struct, frozen=True, kw_only=True):
 
 
 def layer_operations(
-    model: ModelSpec, device: DeviceSpec, devices: int, mix: Mix, *, layers: int, parts: int
+    model: ModelSpec,
+    device: DeviceSpec,
+    devices: int,
+    mix: Mix,
+    *,
+    layers: int,
+    shares: Sequence[float],
+    by_operation: bool = False,
 ) -> list[Operation]:
-    """Return the operations of `layers` layers for a step cut into `parts` equal nano-batches.
+    """Return the operations of `layers` layers for a step cut into nano-batches of these shares of it.
 
-    Each part passes through the layers by itself, in the order of the list. Raises ValueError for models
-    with experts or latent attention, and for devices that have no link.
+    Each passes through the layers by itself. The list is in the order of the layers, and in each of the
+    nano-batches, or with `by_operation` of what they do. Raises ValueError for models with experts or latent
+    attention, and for devices that have no link.
     """
     if model.experts or model.latent:
         raise ValueError(f"{model.name} has experts or latent attention; name a dense model")
+    layer_of = [list(_of_one_layer(model, device, devices, mix, share)) for share in shares]
+    places = [(part, place) for part, own in enumerate(layer_of) for place in range(len(own))]
+    if by_operation:
+        places.sort(key=itemgetter(1))
     found: list[Operation] = []
     last: dict[int, int] = {}
     for layer in range(layers):
-        for part in range(parts):
-            for name, resource, seconds in _of_one_layer(model, device, devices, mix, parts):
-                before = (last[part],) if part in last else ()
-                found.append(
-                    Operation(name=f"{name} {layer}.{part}", resource=resource, seconds=seconds, after=before)
-                )
-                last[part] = len(found) - 1
+        for part, place in places:
+            name, resource, seconds = layer_of[part][place]
+            before = (last[part],) if part in last else ()
+            found.append(
+                Operation(name=f"{name} {layer}.{part}", resource=resource, seconds=seconds, after=before)
+            )
+            last[part] = len(found) - 1
     return found
 
 
 def _of_one_layer(
-    model: ModelSpec, device: DeviceSpec, devices: int, mix: Mix, parts: int
+    model: ModelSpec, device: DeviceSpec, devices: int, mix: Mix, share: float
 ) -> Iterator[tuple[str, Resource, float]]:
     efficiency = efficiency_of(device.name)
     flops = device.flops * devices
@@ -75,15 +88,15 @@ def _of_one_layer(
 
     def product_s(weights: float) -> float:
         p = efficiency.softness
-        computing: float = (2 * weights * mix.step_tokens / parts / (flops * efficiency.compute)) ** p
+        computing: float = (2 * weights * mix.step_tokens * share / (flops * efficiency.compute)) ** p
         reading: float = (weights * model.weight_bytes_each / (bandwidth * efficiency.bandwidth)) ** p
         seconds: float = (computing + reading) ** (1 / p)
         return seconds
 
     cached_bytes = mix.context_tokens * model.kv_bytes_per_token / model.layers
-    decode_s = cached_bytes / (bandwidth * efficiency.decode_bandwidth) / parts
-    prefill_s = mix.pairs * model.flops_per_pair / (flops * efficiency.prefill_compute) / parts
-    sent_bytes = _BYTES_EACH * model.hidden * mix.step_tokens / parts
+    decode_s = cached_bytes / (bandwidth * efficiency.decode_bandwidth) * share
+    prefill_s = mix.pairs * model.flops_per_pair / (flops * efficiency.prefill_compute) * share
+    sent_bytes = _BYTES_EACH * model.hidden * mix.step_tokens * share
     sum_s = expected(device, efficiency, devices).all_reduce_s(sent_bytes)
     yield "qkv", "compute", product_s(qkv)
     yield "prompt attention", "compute", prefill_s

@@ -36,6 +36,14 @@ def test_without_a_measurement_the_data_sheet_prices_and_says_so() -> None:
     assert "attention 8 %" in found.expected_error
 
 
+def test_an_overlap_is_priced_from_data_sheets_only() -> None:
+    one = group("a100-80g llama-3-8b tp=2 overlap=tokenweave")
+    found = price_of(one, calibration=None, profiles=[])
+    assert (found.quality, found.source) == ("uncalibrated roofline", "data sheets, tokenweave")
+    with pytest.raises(ValueError, match="leave out --profile"):
+        price_of(one, calibration="cpu", profiles=[])
+
+
 def test_a_shipped_calibration_of_the_very_model_and_device_is_taken() -> None:
     found = price_of(group("cpu demo"), calibration=None, profiles=[])
     assert found.quality == "calibrated"

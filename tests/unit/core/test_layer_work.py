@@ -12,7 +12,9 @@ MIX = Mix(step_tokens=2048, prompt_tokens=1024, answer_tokens=512)
 
 
 def busy_s(parts: int) -> dict[Resource, float]:
-    found = layer_operations(model("llama-2-70b"), device("a100-80g"), 8, MIX, layers=3, parts=parts)
+    found = layer_operations(
+        model("llama-2-70b"), device("a100-80g"), 8, MIX, layers=3, shares=[1 / parts] * parts
+    )
     return {name: sum(o.seconds for o in found if o.resource == name) for name in RESOURCES}
 
 
@@ -36,7 +38,9 @@ def test_cutting_the_batch_costs_starts_and_reading_weights_again() -> None:
 
 
 def test_every_part_goes_through_the_layers_in_order() -> None:
-    found = layer_operations(model("llama-2-7b"), device("a100-80g"), 2, MIX, layers=2, parts=3)
+    found = layer_operations(
+        model("llama-2-7b"), device("a100-80g"), 2, MIX, layers=2, shares=[0.5, 0.25, 0.25]
+    )
     assert len(found) == 2 * 3 * 7
     for index, operation in enumerate(found):
         for before in operation.after:
@@ -45,6 +49,14 @@ def test_every_part_goes_through_the_layers_in_order() -> None:
     assert sum(not operation.after for operation in found) == 3
 
 
+def test_the_list_may_be_in_the_order_of_what_is_done() -> None:
+    found = layer_operations(
+        model("llama-2-7b"), device("a100-80g"), 2, MIX, layers=1, shares=[0.5, 0.5], by_operation=True
+    )
+    assert [operation.name for operation in found[:3]] == ["qkv 0.0", "qkv 0.1", "prompt attention 0.0"]
+    assert [operation.after for operation in found[:4]] == [(), (), (0,), (1,)]
+
+
 def test_models_with_experts_are_refused() -> None:
     with pytest.raises(ValueError, match="mixtral-8x7b has experts"):
-        layer_operations(model("mixtral-8x7b"), device("h100"), 2, MIX, layers=1, parts=1)
+        layer_operations(model("mixtral-8x7b"), device("h100"), 2, MIX, layers=1, shares=[1])

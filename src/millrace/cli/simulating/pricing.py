@@ -75,6 +75,12 @@ def parse_profiles(texts: Sequence[str], groups: Sequence[FleetGroup]) -> list[P
 def price_of(group: FleetGroup, *, calibration: str | None, profiles: Sequence[Profile]) -> Price:
     """Return the first profile that fits, or the calibration, or one that ships, or the data sheet."""
     profile = next((profile for profile in profiles if profile.fits(group)), None)
+    if group.overlap:
+        if profile or calibration is not None:
+            raise ValueError("overlap is priced from data sheets: leave out --profile and --calibration")
+        return Price(
+            cost=group.roofline, quality="uncalibrated roofline", source=f"data sheets, {group.overlap}"
+        )
     if profile:
         return _measured(profile.path, group)
     shipped = f"{group.model.name}-{group.device.name}"

@@ -42,7 +42,7 @@ class _Product:
         self.softness = softness
         self.inverse = 1 / softness
 
-    def price_s(self, tokens: int, weights: float = 1.0) -> float:
+    def price_s(self, tokens: float, weights: float = 1.0) -> float:
         """Seconds for `tokens` rows and `weights` as many weights as one reading holds."""
         computed: float = (tokens * self.compute_s) ** self.softness
         read: float = (weights * self.read_s) ** self.softness
