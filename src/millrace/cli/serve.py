@@ -19,6 +19,7 @@ from millrace.cli.serving import aliases_of, fallbacks_of, in_options, words_of
 from millrace.cli.serving_demo import serve_demo
 from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.replica import ReplicaSpec
+from millrace.core.ways import Assumed
 from millrace.gateway import AddressError, GatewaySettings, Shadows, require_free
 from millrace.gateway import run as run_gateway
 from millrace.gateway.handing import Bootstrap
@@ -119,6 +120,7 @@ def _control(said: Mapping[str, Any]) -> ControlSettings:
         retry_budget=budget,
         log_scores=said["log_scores"] or UNSET,
         max_in_flight=1 if said["serial"] else UNSET,
+        leaving=Assumed() if said["failover"] == "on" else UNSET,
         **knowing.control_fields_of(said),
     )
 

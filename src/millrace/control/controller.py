@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 from msgspec import UNSET
 
 from millrace.control.budget import Purse
-from millrace.control.moves import Moves
+from millrace.control.flight import Flight
+from millrace.control.leaving import Leaving
+from millrace.control.moves import Moves, over
 from millrace.control.placing import Placer
 from millrace.control.refusals import SATURATED
 from millrace.control.settings import ControlSettings
@@ -23,6 +26,7 @@ from millrace.core.event import (
     Event,
     Failed,
     Finished,
+    Move,
     Moved,
     Prefilled,
     Refuse,
@@ -65,6 +69,8 @@ class Controller:
         budget = self.settings.retry_budget
         self._purse = None if budget is UNSET else Purse(budget)
         self._moves = None if migration is None else Moves(migration, self.state)
+        assumed = self.settings.leaving
+        self._leaving = None if assumed is UNSET else Leaving(assumed, self.state)
         policies = (routing, queueing, migration, witness)
         self._learners = [note for policy in policies if (note := getattr(policy, "note", None))]
         self._placer = Placer(routing, queueing, self.state, self._learners, witness=witness)
@@ -95,8 +101,10 @@ class Controller:
         self._handlers[type(event)](event, actions)
         if self._expiries:
             self._placer.expire(event.now_s, actions)
+        if self._leaving and self._leaving.due_s <= event.now_s:
+            self._set_out(self._leaving.turn(event.now_s), event.now_s, actions)
         if self._moves:
-            self._rebalance(self._moves, event.now_s, actions)
+            self._set_out(self._moves.turn(event.now_s), event.now_s, actions)
         return actions
 
     def view(self, now_s: float, model: str) -> FleetView:
@@ -108,6 +116,8 @@ class Controller:
         """When a Ticked is due next; None while no held request can expire and nobody asks for moves."""
         expiry_s = self._expiries.next_s() if self._expiries else None
         move_s = self._moves.due_s if self._moves else None
+        if self._leaving and self._leaving.due_s < inf:
+            move_s = self._leaving.due_s if move_s is None else min(move_s, self._leaving.due_s)
         if expiry_s is None or move_s is None:
             return move_s if expiry_s is None else expiry_s
         return min(expiry_s, move_s)
@@ -150,8 +160,8 @@ class Controller:
 
     def _move(self, event: Moved, actions: list[Action]) -> None:
         flight = self.state.flights.get(event.request_id)
-        if self._moves and flight is not None and flight.moving_to is not None:
-            left = self._moves.over(flight, event)
+        if flight is not None and flight.moving_to is not None:
+            left = over(self.state, flight, event)
             if left is not None:
                 self._placer.place_on(left, event.now_s, actions)
 
@@ -168,6 +178,7 @@ class Controller:
         flight = self.state.flights.get(event.request_id)
         if flight is None or flight.replica is None:
             return
+        planned = flight.moving_to if flight.replays else None
         landed = self.state.land(flight)
         replica = landed if event.replica is None else event.replica
         if event.replica_down:
@@ -176,6 +187,9 @@ class Controller:
             self.state.resume(flight, event.resume_tokens)
         if flight.started:
             self.state.forget(flight)
+        elif planned is not None and self.state.replicas[planned].phase == "ready":
+            flight.allowed, flight.failed = flight.allowed + 1, frozenset()
+            self._placer.send(flight, planned, event.now_s, actions)
         elif not event.retryable or not self._placer.may_go_on(flight):
             self.state.forget(flight)
             actions.append(Refuse(event.request_id, f"no replica could answer: {event.why}", 502))
@@ -207,6 +221,8 @@ class Controller:
 
     def _report(self, event: Reported, actions: list[Action]) -> None:
         self.state.report(event)
+        if self._leaving and event.phase == "draining":
+            self._leaving.begin(event.replica, event.now_s)
         self._placer.place_on(event.replica, event.now_s, actions)
 
     def _follow(self, event: CacheChanged, actions: list[Action]) -> None:
@@ -222,10 +238,10 @@ class Controller:
             now_s, arrivals=state.arrivals, in_flight=len(state.flights)
         )
 
-    def _rebalance(self, moves: Moves, now_s: float, actions: list[Action]) -> None:
-        """Move what the migration policy wants moved, and send what is held to where there is room now."""
+    def _set_out(self, moves: Iterator[tuple[Flight, Move]], now_s: float, actions: list[Action]) -> None:
+        """Move what is to be moved, and send what is held to where there is room now."""
         left: list[str] = []
-        for flight, move in moves.turn(now_s):
+        for flight, move in moves:
             actions.append(move)
             if not move.running:
                 left.append(move.source)

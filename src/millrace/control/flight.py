@@ -20,6 +20,7 @@ class Flight(Struct, eq=False):
     `prefill_on` computes its prompt for `replica`; None if nobody does, or it is done. It was last sent at
     `sent_s`, and its first token came at `started_s`; its KV cache is on the way to `moving_to`.
     It came in at `arrived_s`.
+    It is not its cache that goes there if it `replays`. By the ways that `failed` it could not leave.
     `resumed_tokens` of its answer came from replicas that broke; its request counts them to the prompt.
     """
 
@@ -40,3 +41,5 @@ class Flight(Struct, eq=False):
     resumed_tokens: int = 0
     arrived_s: float = 0.0
     held_until_s: float = inf
+    replays: bool = False
+    failed: frozenset[str] = frozenset()

@@ -31,13 +31,6 @@ class Moves:
             self.due_s = now_s + self.policy.period_s
             yield from self._ask(now_s)
 
-    def over(self, flight: Flight, event: Moved) -> str | None:
-        """Note where a request runs after a move; return the replica that it left, None if it stayed."""
-        if event.replica != flight.moving_to:
-            self._state.stay(flight)
-            return None
-        return self._state.settle(flight)
-
     def _ask(self, now_s: float) -> Iterator[tuple[Flight, Move]]:
         state = self._state
         for shift in self.policy.rebalance(state.view(now_s, "")):
@@ -51,3 +44,13 @@ class Moves:
             else:
                 state.shift(flight, shift.replica, now_s)
             yield flight, move
+
+
+def over(state: State, flight: Flight, event: Moved) -> str | None:
+    """Note where a request runs after a move; return the replica that it left, None if it stayed."""
+    if event.replica == flight.moving_to:
+        flight.failed = frozenset()
+        return state.settle(flight)
+    flight.failed |= {"replay" if flight.replays else "move"}
+    state.stay(flight)
+    return None

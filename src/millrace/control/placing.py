@@ -183,14 +183,7 @@ class Placer:
                 self.state.launch(flight, decision.replica, now_s)
             else:
                 self.state.launch_apart(flight, decision.replica, prefill_on, now_s)
-            model = UNSET if request.model == flight.model else request.model
-            before = UNSET if prefill_on is None else prefill_on
-            after = flight.resumed_tokens or UNSET
-            actions.append(
-                Dispatch(request.id, decision.replica, flight.attempts, model, before, after, told)
-            )
-            for note in self._learners:
-                note(Sent(now_s, request, prefill_on or decision.replica, queued_tokens=flight.queued_tokens))
+            self._tell(flight, actions, told)
         elif isinstance(decision, Why):
             self._give_up(flight, decision, now_s, actions)
         elif self.fall_back(flight):
@@ -199,6 +192,22 @@ class Placer:
             self.state.forget(flight)
             reason: Reason | UnsetType = UNSET if self.settings.queue is UNSET else "rejected-other"
             actions.append(Refuse(flight.request.id, decision.why, decision.status, reason=reason))
+
+    def send(self, flight: Flight, replica: str, now_s: float, actions: list[Action]) -> None:
+        """Send a request that is in no queue to a replica that somebody else has chosen."""
+        self.state.launch(flight, replica, now_s)
+        self._tell(flight, actions, UNSET)
+
+    def _tell(self, flight: Flight, actions: list[Action], told: Explanation | UnsetType) -> None:
+        """Say where a request was sent."""
+        request, replica, prefill_on = flight.request, flight.replica, flight.prefill_on
+        assert replica is not None
+        model = UNSET if request.model == flight.model else request.model
+        before = UNSET if prefill_on is None else prefill_on
+        after = flight.resumed_tokens or UNSET
+        actions.append(Dispatch(request.id, replica, flight.attempts, model, before, after, told))
+        for note in self._learners:
+            note(Sent(flight.sent_s, request, prefill_on or replica, queued_tokens=flight.queued_tokens))
 
     def expire(self, now_s: float, actions: list[Action]) -> None:
         """Turn away those that were held until now."""

@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from millrace.control.budget import RetryBudget
 from millrace.control.queue_settings import NO_RULES, QueueSettings
+from millrace.core.ways import Assumed
 
 PrefixKnowledge = Literal["none", "sent", "events"]
 
@@ -31,6 +32,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     What else holds for the queue is in `queue`; unset, as in logs from before there was one, nothing does,
     and refusals give no reason for programs to read.
 
+    Answers leave a replica that drains, each by the way that is predicted to be soonest, with `leaving` for
+    what is not known; unset, they end there.
+
     With `log_scores` each Dispatch carries what the routing policy weighed, which costs as much as deciding
     once more, and makes logs several times as long.
     """
@@ -46,6 +50,7 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     log_scores: bool | UnsetType = UNSET
     queue: QueueSettings | UnsetType = UNSET
     max_in_flight: int | UnsetType = UNSET
+    leaving: Assumed | UnsetType = UNSET
 
     @property
     def rules(self) -> QueueSettings:

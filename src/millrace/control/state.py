@@ -157,16 +157,16 @@ class State:
         self.launch(flight, replica_id, now_s)
         flight.allowed += 1
 
-    def set_out(self, flight: Flight, replica_id: str) -> None:
-        """Note that the KV cache of a running request is on the way to another replica."""
-        flight.moving_to = replica_id
+    def set_out(self, flight: Flight, replica_id: str, *, replays: bool = False) -> None:
+        """Note that a running request is on the way to another replica, or its KV cache is."""
+        flight.moving_to, flight.replays = replica_id, replays
         self.replicas[replica_id].coming_tokens += flight.request.prompt_tokens
 
     def stay(self, flight: Flight) -> None:
         """Note that a running request does not move any more."""
         if flight.moving_to is not None:
             self.replicas[flight.moving_to].coming_tokens -= flight.request.prompt_tokens
-            flight.moving_to = None
+            flight.moving_to, flight.replays = None, False
 
     def settle(self, flight: Flight) -> str:
         """Note that a running request moved; return the replica that it left."""

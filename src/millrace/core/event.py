@@ -169,13 +169,17 @@ class Move(Struct, frozen=True, tag=True, omit_defaults=True):
     """Move the request from `source` to `replica`.
 
     Before its first token: stop working on it there, and send it here. If it is `running`: let it go on there
-    until its KV cache is here, and say with a Moved where it runs then.
+    until its KV cache is here, and say with a Moved where it runs then. If it is to be `replayed`: end it
+    there, and say so with a Failed whose `resume_tokens` are what its client has; or, if that cannot be, with
+    a Moved that it runs where it was. `reasons` are for whoever reads the log.
     """
 
     request_id: str
     source: str
     replica: str
     running: bool = False
+    replayed: bool = False
+    reasons: Explanation | UnsetType = UNSET
 
 
 class Cancel(Struct, frozen=True, tag=True):

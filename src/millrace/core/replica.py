@@ -35,6 +35,7 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     that need one and find None must be cautious. A step of a prompt takes `attended_s` longer for each pair
     of a new token and one before it, and any step takes `context_s` longer for each cached token of the
     requests that run. `adapter_load_s` is how long a step waits for an adapter that is not on the device.
+    KV caches move between replicas of one `kv_format`, `kv_bytes_per_token` of them.
     """
 
     models: tuple[str, ...]
@@ -50,6 +51,8 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     adapter_load_s: float | None = None
     attended_s: float | None = None
     context_s: float | None = None
+    kv_format: str | None = None
+    kv_bytes_per_token: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):

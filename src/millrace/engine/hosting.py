@@ -29,6 +29,7 @@ IDLE_S = 120
 CANNOT_START = 2
 # How long clients may take to read that their answer was ended.
 FAREWELL_S = 5
+LOOK_S = 0.02
 EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -116,7 +117,13 @@ class _Server(uvicorn.Server):
         print(f"ready http://{shown}:{port}", file=sys.stderr, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        too_long = asyncio.get_running_loop().call_later(self._drain_s, self._loop.close, stopping)
+        """Go on listening until nothing is under way: others learn that it drains, and take answers over."""
+        clock = asyncio.get_running_loop()
+        until_s = clock.time() + self._drain_s
+        self._loop.drain()
+        while not (self._loop.idle or self.force_exit) and clock.time() < until_s:
+            await asyncio.sleep(LOOK_S)
+        too_long = clock.call_at(until_s, self._loop.close, stopping)
         await super().shutdown(sockets)
         too_long.cancel()
 

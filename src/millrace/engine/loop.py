@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from millrace.engine.answer import Answer, Part
 from millrace.engine.between import Between
-from millrace.engine.errors import ApiError, broken, failed, overloaded
+from millrace.engine.errors import ApiError, broken, failed, overloaded, stopping
 from millrace.engine.executor import TorchExecutor
 from millrace.engine.generation import Generation
 from millrace.engine.guests import Guests
@@ -58,6 +58,7 @@ class EngineLoop:
         self.replica = replica
         self.executor = executor
         self._closed: Callable[[], ApiError] | None = None
+        self.draining = False
         self._metrics = metrics
         self._waiting, self._observe, self._tell = waiting, observe, tell
         self._failures = 0
@@ -131,6 +132,16 @@ class EngineLoop:
     def healthy(self) -> bool:
         """Whether it still takes requests."""
         return self._closed is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way or kept for another engine."""
+        return not (self._active or self.replica.batch.known)
+
+    def drain(self) -> None:
+        """Take no more; what is under way goes on, here or at another engine that comes for it."""
+        self._closed = self._closed or stopping
+        self.draining = True
 
     def close(self, error: Callable[[], ApiError]) -> None:
         """End every answer with an error, and take no more."""

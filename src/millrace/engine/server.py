@@ -137,7 +137,9 @@ class Api:
         return json_response({"prompt": text})
 
     async def health(self, request: Request) -> Response:
-        """`GET /health`: 200 while the engine takes requests."""
+        """`GET /health`: 200 while the engine takes requests, and one that drains says so."""
+        if self._loop.draining:
+            return json_response({"status": "draining"}, 503)
         return Response(status_code=200 if self._loop.healthy else 503)
 
     async def metrics(self, request: Request) -> Response:

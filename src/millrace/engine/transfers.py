@@ -34,6 +34,7 @@ class Transfers:
             head_size=shape.head_size,
             block_tokens=shape.block_tokens,
         )
+        self._token_bytes = loop.executor.block_bytes / shape.block_tokens
         self.exports = Exports(loop, hold_s=HOLD_S)
         self.puller = Puller(loop, self.format)
         self._address, self._role = address, role
@@ -48,7 +49,8 @@ class Transfers:
         """What the entry of a model in `/v1/models` says of this engine's KV caches."""
         if self._address is None:
             return {"role": self._role}
-        return {"role": self._role, "kv_transfer": {"kv_format": self.format.fingerprint, **self._where()}}
+        cache = {"kv_format": self.format.fingerprint, "kv_bytes_per_token": self._token_bytes}
+        return {"role": self._role, "kv_transfer": cache | self._where()}
 
     def check_open(self) -> None:
         """ApiError if a cache was to be kept that nobody could fetch."""

@@ -258,7 +258,9 @@ class Gateway:
         source, target = self.fleet.members[action.source], self.fleet.members[action.replica]
         if not action.running:
             exchange.shift(target.engine)
-        elif not move(self, exchange, target.engine, way_between(source, target)):
+        elif action.replayed and isinstance(exchange, ResumableExchange) and exchange.leave(target.engine):
+            self.metrics.moves["replayed"] += 1
+        elif action.replayed or not move(self, exchange, target.engine, way_between(source, target)):
             self.metrics.moves["unable"] += 1
             self.tell(Moved(self.now_s(), action.request_id, action.source))
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from millrace.gateway.client import ClientConnection
 
 OBJECTS: dict[Kind, str] = {"chat": "chat.completion.chunk", "text": "text_completion"}
+LEFT = "left"
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
@@ -173,6 +174,17 @@ class ResumableExchange(Exchange):
             self.engine = engine
             self.on_broken("cannot_resume", "the engine cannot go on with another one's answer")
 
+    def leave(self, engine: Engine) -> bool:
+        """Let the answer end where it is and go on at this engine; False if it cannot."""
+        recorded = self._begun()
+        if recorded is None or engine.dialect not in self._how.dialects:
+            return False
+        if recorded.over or not recorded.transcript.whole or self.connection is None:
+            return False
+        self._drop_connection()
+        self._fail_over(recorded, LEFT, "it leaves an engine that drains", down=False)
+        return True
+
     def on_head(self, head: Head) -> Answer:
         """Choose how the answer is passed on."""
         recorded = self._begun()
@@ -207,10 +219,14 @@ class ResumableExchange(Exchange):
             self._gateway.metrics.resumed["concluded"] += 1
             recorded.conclude(usage_wanted=self._usage_wanted)
         else:
-            self._failed_by = reason
-            now_s, tokens = self._gateway.now_s(), len(recorded.transcript.tokens)
-            failed = Failed(now_s, self.request.id, why, replica_down=down, resume_tokens=tokens)
-            self._gateway.tell(failed)
+            self._fail_over(recorded, reason, why, down=down)
+
+    def _fail_over(self, recorded: RecordedStream, reason: str, why: str, *, down: bool) -> None:
+        """Let the controller say where the rest comes from."""
+        self._failed_by = reason
+        now_s, tokens = self._gateway.now_s(), len(recorded.transcript.tokens)
+        failed = Failed(now_s, self.request.id, why, replica_down=down, resume_tokens=tokens)
+        self._gateway.tell(failed)
 
     def _outgoing(self, engine: Engine, field: bytes) -> bytes:
         recorded, how = self._begun(), self._how

@@ -17,6 +17,7 @@ from millrace.gateway.settings import Backend, GatewaySettings
 from millrace.gateway.upstream import Engine
 
 NOTHING_KNOWN = ReplicaSpec(models=())
+UNWELL_S = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +27,7 @@ class Member:
 
     `losses` counts how often it was given up: its cache was taken to be empty from then on. An engine of
     SGLang that computes prompts is met at its `bootstrap`; one that `only_answers` cannot do without.
+    Who was told to drain is `retired`, whatever it says of itself.
     """
 
     engine: Engine
@@ -39,6 +41,7 @@ class Member:
     transfer: dict[str, Any] | None = None
     bootstrap: Bootstrap | None = None
     only_answers: bool = False
+    retired: bool = False
 
     def lose(self) -> None:
         """Note that it cannot be reached."""
@@ -58,6 +61,7 @@ class Fleet:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.members: dict[str, Member] = {}
+        self._settings = settings
         self.catalogue: dict[str, dict[str, Any]] = {}
         self._bootstraps = settings.bootstraps
         self._targets = Names(settings.aliases, settings.fallbacks).targets
@@ -88,16 +92,26 @@ class Fleet:
             host = member.engine.backend.host_in_url
             found = Bootstrap(host, part.port) if role == "prefill" else None
             member.bootstrap = self._bootstraps.get(member.engine.id, found)
-        news = models != member.spec.models or role != member.spec.role
         member.engine.dialect = dialect_of(cards)
-        member.transfer = _transfer(cards)
-        member.cards, member.spec = cards, replace(member.spec, models=models, role=role)
+        member.transfer = transfer = _transfer(cards)
+        before, member.cards = member.spec, cards
+        cache = {} if transfer is None else _kv_cache(transfer)
+        member.spec = replace(before, models=models, role=role, **cache)
         self.catalogue = catalogue([card for each in self.members.values() for card in each.cards])
         for alias, shares in self._targets.items():
             served = [self.catalogue[model] for model in shares if model in self.catalogue]
             if served and alias != ANYTHING:
                 self.catalogue[alias] = alias_card(alias, served)
-        return news
+        return member.spec != before
+
+    def patience_s(self, engine: Engine, *, begun: bool) -> float:
+        """Return how long an engine may be silent that has begun an answer, or not.
+
+        That is not long if it is unwell, so that nobody knows when it would go on, and others are there.
+        """
+        usual_s = self._settings.stall_timeout_s if begun else self._settings.first_byte_timeout_s
+        unwell = self.members[engine.id].phase == "gone" and self.ready > 0
+        return min(usual_s, UNWELL_S) if unwell else usual_s
 
 
 def way_between(source: Member, target: Member) -> dict[str, Any] | None:
@@ -112,6 +126,16 @@ def _transfer(cards: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Take out what is the clients' business least of all."""
     told = [card.pop("kv_transfer", None) for card in cards]
     return told[0] if told and isinstance(told[0], dict) else None
+
+
+def _kv_cache(transfer: dict[str, Any]) -> dict[str, Any]:
+    """Return what a spec says of the KV caches that an engine gives to others."""
+    fits, each_bytes = transfer.get("kv_format"), transfer.get("kv_bytes_per_token")
+    usable = isinstance(each_bytes, int | float) and each_bytes > 0
+    return {
+        "kv_format": fits if isinstance(fits, str) else None,
+        "kv_bytes_per_token": each_bytes if usable else None,
+    }
 
 
 def _role(cards: Sequence[dict[str, Any]]) -> Role:

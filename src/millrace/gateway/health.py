@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,7 @@ FAILURES_UNTIL_GONE = 2
 MODELS_EVERY = 30
 SERVER_INFO = (b"/server_info", b"/get_server_info")  # SGLang's, now and before
 ROLES: dict[str | None, Role] = {"prefill": "prefill", "decode": "decode"}
+DRAINING = re.compile(rb'"status"\s*:\s*"draining"')
 
 
 class _Card(msgspec.Struct):
@@ -50,7 +52,7 @@ async def examine(gateway: Gateway, member: Member) -> None:
     """
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await _check_health(member)
+            drains = await _drains(member)
             news = await _learn_models(gateway, member)
             report = await _read_load(gateway, member)
     except (ProbeError, TimeoutError) as error:
@@ -58,27 +60,41 @@ async def examine(gateway: Gateway, member: Member) -> None:
         if getattr(error, "down", False) or member.failures >= FAILURES_UNTIL_GONE:
             _note_gone(gateway, member)
         return
-    member.failures, member.phase = 0, "ready"
+    member.failures, member.phase = 0, "draining" if drains or member.retired else "ready"
     member.examined += 1
     spec = member.spec if news else None
-    gateway.tell(Reported(gateway.now_s(), member.engine.id, "ready", spec, report))
+    gateway.tell(Reported(gateway.now_s(), member.engine.id, member.phase, spec, report))
+
+
+def retire(gateway: Gateway, member: Member, *, retired: bool) -> None:
+    """Let an engine drain, or take requests again, from now on."""
+    member.retired = retired
+    if member.phase in ("ready", "draining"):
+        member.phase = "draining" if retired else "ready"
+        gateway.tell(Reported(gateway.now_s(), member.engine.id, member.phase))
 
 
 def _note_gone(gateway: Gateway, member: Member) -> None:
-    if member.phase == "ready":
+    if member.phase in ("ready", "draining"):
         member.lose()
         gateway.tell(Reported(gateway.now_s(), member.engine.id, "gone"))
 
 
-async def _check_health(member: Member) -> None:
-    """Engines without a health page (404) are asked for their models instead."""
-    status, _ = await get(member.engine, b"/health")
+async def _drains(member: Member) -> bool:
+    """Whether an engine only finishes what it has, as ours say while they end.
+
+    Engines without a health page (404) are asked for their models instead.
+    """
+    status, body = await get(member.engine, b"/health")
+    if status == 503 and DRAINING.search(body):
+        return True
     if status not in (200, 204, 404):
         raise ProbeError(f"/health answered {status}")
+    return False
 
 
 async def _learn_models(gateway: Gateway, member: Member) -> bool:
-    if member.phase == "ready" and member.spec.models and member.examined % MODELS_EVERY:
+    if member.phase in ("ready", "draining") and member.spec.models and member.examined % MODELS_EVERY:
         return False
     status, body = await get(member.engine, b"/v1/models")
     if status != 200:

@@ -165,10 +165,10 @@ async def _sweep(gateway: Gateway) -> None:
 
 def _check(gateway: Gateway, exchange: Exchange, now_s: float) -> None:
     """Give up on an engine that is silent for too long, unless the client keeps it waiting."""
-    connection, settings = exchange.connection, gateway.settings
-    if connection is None or connection.paused:
+    connection, engine = exchange.connection, exchange.engine
+    if connection is None or engine is None or connection.paused:
         return
-    limit_s = settings.stall_timeout_s if exchange.committed else settings.first_byte_timeout_s
+    limit_s = gateway.fleet.patience_s(engine, begun=exchange.committed)
     if now_s - exchange.heard_s > limit_s:
         connection.fail("timeout", f"the engine sent nothing for {limit_s:g} s")
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.core.event import Action, Dispatch, Move, Moved, Refuse
+from millrace.core.event import Action, Dispatch, Failed, Move, Moved, Refuse
 from millrace.core.outcome import Status
 from millrace.replica.progress import End, Progress
 from millrace.simulate.engine import Engine
@@ -20,6 +20,8 @@ from millrace.simulate.handover import SplitWorld
 from millrace.simulate.links import Transfer
 from millrace.simulate.passage import STAGES, Passage
 from millrace.simulate.server import Server
+
+LEFT = "it left a replica that drains"
 
 
 class MovingWorld(SplitWorld):
@@ -103,9 +105,10 @@ class MovingWorld(SplitWorld):
 
     def _set_out(self, move: Move) -> None:
         """Let a running request begin to move, as soon as its replica has heard of it."""
-        if self._moving[move.source].kv_bytes_per_token is None:
+        if self._moving[move.source].kv_bytes_per_token is None and not move.replayed:
             raise ValueError(f"{move.source} hands over a KV cache: say its kv_bytes_per_token")
-        passage = Passage(self._flights[move.request_id], move.source, move.replica)
+        flight = self._flights[move.request_id]
+        passage = Passage(flight, move.source, move.replica, replayed=move.replayed)
         self._passages[move.request_id] = passage
         self._agenda.at(self.now_s + self._to_engine_s, self._look, passage)
 
@@ -138,7 +141,9 @@ class MovingWorld(SplitWorld):
         sequence = passage.running(source)
         if sequence is None:
             return False
-        if passage.guest is not None and passage.is_last(sequence, source, target):
+        if passage.replayed:
+            self._break_off(passage, sequence.generated)
+        elif passage.guest is not None and passage.is_last(sequence, source, target):
             if not passage.stop(sequence, source, self.now_s):
                 return False
             self._send(passage)
@@ -149,6 +154,19 @@ class MovingWorld(SplitWorld):
             there_s = self.now_s + self.surroundings.link.latency_s
             self._agenda.at(there_s, self._knock, (passage, sequence.generated))
         return True
+
+    def _break_off(self, passage: Passage, tokens: int) -> None:
+        """Let a request end where it runs, between two steps: after so many tokens it goes on elsewhere."""
+        passage.over = True
+        del self._passages[passage.request_id]
+        passage.flight.had += tokens
+        passage.flight.moves += 1
+        self.servers[passage.source].abort(passage.request_id)
+        self._hear(self._left, passage.flight)
+
+    def _left(self, flight: Flight) -> None:
+        if self._is_current(flight):
+            self._tell(Failed(self.now_s, flight.job.request.id, LEFT, resume_tokens=flight.had))
 
     def _knock(self, asked: tuple[Passage, int]) -> None:
         """Ask the target for the blocks of a stage."""

@@ -22,7 +22,8 @@ class Passage(Struct, eq=False):
     """A request that goes on at `source` while the KV cache of what it has so far goes to `target`.
 
     `guest` is the sequence there. `sent_tokens` are there, `seen_tokens` were in the cache when the stage
-    under way began. The source stopped working on it at `stopped_s`, None if it still does.
+    under way began. The source stopped working on it at `stopped_s`, None if it still does. Of one that is
+    `replayed` nothing is carried: it ends at the source, and the target computes it again.
     """
 
     flight: Flight
@@ -37,6 +38,7 @@ class Passage(Struct, eq=False):
     last_token_s: float | None = None
     transfer: Transfer | None = None
     over: bool = False
+    replayed: bool = False
 
     @property
     def request_id(self) -> str:

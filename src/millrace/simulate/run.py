@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from millrace.control import Controller
 from millrace.control.log import entry, header
@@ -104,7 +104,8 @@ def simulate(
     occupied = Occupied(fleet) if occupancy else None
     speaking, known = _speaking(engines, controller)
     splits = getattr(controller.routing, "splits", False)
-    world = _world(engines, transfers, splits=splits, pool=pool, moving=controller.migration is not None)(
+    moving = controller.migration is not None or controller.settings.leaving is not UNSET
+    world = _world(engines, transfers, splits=splits, pool=pool, moving=moving)(
         controller,
         _observed(engines, runs, occupied.tell if occupied else None),
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
