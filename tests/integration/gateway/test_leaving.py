@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any
 
 import pytest
 import uvloop
@@ -35,7 +34,7 @@ from tests.integration.gateway.world import ask, caller, chat, gateway_for, get,
 
 QUICK = Assumed(period_s=0.05)
 SLOW_LINK = replace(QUICK, link_bytes_per_s=1.0)
-LONG = {"max_tokens": 256}
+LONG = {"max_tokens": 112}
 OWN = ["engine", "--model", "demo", "--port", "0", "--kv-port", "0", "--threads", "1", "--kv-blocks", "1024"]
 
 
@@ -45,6 +44,17 @@ def engines() -> Iterator[dict[str, Engine]]:
     with ExitStack() as stack:
         argv = [sys.executable, "-m", "millrace", *OWN]
         yield {name: stack.enter_context(started(argv)) for name in ("a", "b")}
+
+
+@pytest.fixture(scope="module")
+def expected(engines: dict[str, Engine]) -> list[str]:
+    """What the streams say if nothing happens to them."""
+
+    async def scenario() -> list[str]:
+        async with before(engines, QUICK) as gateway:
+            return await texts(gateway)
+
+    return uvloop.run(asyncio.wait_for(scenario(), PATIENCE_S))
 
 
 def mind(assumed: Assumed) -> Controller:
@@ -77,15 +87,14 @@ async def turn(gateway: Gateway, order: str, replica: str = "a") -> int:
 
 @pytest.mark.parametrize(("assumed", "way"), [(QUICK, "moved"), (SLOW_LINK, "replayed")])
 def test_an_engine_that_is_told_to_drain_hands_its_streams_over_to_the_letter(
-    engines: dict[str, Engine], assumed: Assumed, way: str
+    engines: dict[str, Engine], expected: list[str], assumed: Assumed, way: str
 ) -> None:
     async def scenario() -> None:
         async with before(engines, assumed) as gateway:
-            expected = await texts(gateway)
             answers = await while_they_run(gateway)
+            sources = [one for one in gateway.exchanges.values() if one.engine and one.engine.id == "a"]
             assert await turn(gateway, "drain") == 204
             assert gateway.fleet.members["a"].phase == "draining"
-            sources = {name for name, one in gateway.exchanges.items() if one.engine and one.engine.id == "a"}
             assert await answers == expected
             assert set(gateway.metrics.moves) == {way}
             assert gateway.metrics.moves[way] >= len(sources) - 1 >= STREAMS // 4
@@ -98,11 +107,10 @@ def test_an_engine_that_is_told_to_drain_hands_its_streams_over_to_the_letter(
 
 
 def test_an_engine_that_is_terminated_hands_over_its_twenty_streams_and_ends(
-    engines: dict[str, Engine],
+    engines: dict[str, Engine], expected: list[str]
 ) -> None:
     async def scenario() -> None:
         async with before(engines, QUICK) as gateway:
-            expected = await texts(gateway)
             await turn(gateway, "drain", "b")  # so that all of them begin at the other one
             answers = await while_they_run(gateway)
             assert {one.engine.id for one in gateway.exchanges.values() if one.engine} == {"a"}

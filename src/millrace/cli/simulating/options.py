@@ -181,7 +181,7 @@ Faults = Annotated[
 Failover = Annotated[
     Literal["on", "off"],
     typer.Option(
-        help="Whether the answer of a replica that is killed goes on at another one.",
+        help="Whether answers of replicas that are killed, or drain, go on at others.",
         rich_help_panel=MEANWHILE,
     ),
 ]
