@@ -103,9 +103,7 @@ def simulate(
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
     speaking, known = _speaking(engines, controller)
-    splits = getattr(controller.routing, "splits", False)
-    moving = controller.migration is not None or controller.settings.leaving is not UNSET
-    world = _world(engines, transfers, splits=splits, pool=pool, moving=moving)(
+    world = _world(engines, transfers, controller, pool=pool)(
         controller,
         _observed(engines, runs, occupied.tell if occupied else None),
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
@@ -130,14 +128,15 @@ def simulate(
 def _world(
     engines: Sequence[Server | Lockstep | EncodeServer],
     transfers: Carried | None,
+    controller: Controller,
     *,
-    splits: bool,
     pool: Tier | None,
-    moving: bool,
 ) -> Callable[..., World]:
     """Return what makes the world: one that carries KV caches only if prompts are computed for others, or
     requests may move.
     """
+    splits = getattr(controller.routing, "splits", False)
+    moving = controller.migration is not None or controller.settings.leaving is not UNSET
     apart = any(engine.spec.role in ("prefill", "encode") for engine in engines)
     if not (moving or splits or pool or apart):
         return World

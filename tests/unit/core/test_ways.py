@@ -60,7 +60,7 @@ def test_an_answer_is_computed_again_behind_what_queues_less_what_is_cached() ->
 
 def test_who_has_no_token_yet_compares_two_queues() -> None:
     source, target = fakes.replica("a", **SPEEDS, queued_tokens=900), fakes.replica("b", **SPEEDS, **CACHE)
-    waits = {"started": False, "queued_tokens": 900}
+    waits: dict[str, Any] = {"started": False, "queued_tokens": 900}
     assert ways(source, target, **waits) == {("stay", "a"): 9.0 - 3.0, ("replay", "b"): 1.0}
     assert ways(source, now_s=20.0, **waits) == {("stay", "a"): 0.0}  # it may have been at work all the time
 
