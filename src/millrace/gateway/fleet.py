@@ -17,7 +17,6 @@ from millrace.gateway.settings import Backend, GatewaySettings
 from millrace.gateway.upstream import Engine
 
 NOTHING_KNOWN = ReplicaSpec(models=())
-UNWELL_S = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +110,7 @@ class Fleet:
         """
         usual_s = self._settings.stall_timeout_s if begun else self._settings.first_byte_timeout_s
         unwell = self.members[engine.id].phase == "gone" and self.ready > 0
-        return min(usual_s, UNWELL_S) if unwell else usual_s
+        return min(usual_s, self._settings.unwell_timeout_s) if unwell else usual_s
 
 
 def way_between(source: Member, target: Member) -> dict[str, Any] | None:

@@ -84,7 +84,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
     `port` 0 takes any free one; `admin_port` too, and without it there is no admin port. Clients get
     `client_timeout_s` to send a head, or the next piece of a body, or to read what waits for them; engines
-    get `first_byte_timeout_s` to begin an answer and `stall_timeout_s` between two pieces of it. An answer
+    get `first_byte_timeout_s` to begin an answer and `stall_timeout_s` between two pieces of it, or
+    `unwell_timeout_s` if they fail at their health page too and others do not. An answer
     that moves from one engine to another stays if that takes longer than `move_timeout_s`.
 
     `kv_events` says where engines, by name, publish what enters and leaves their prefix caches. Prompts are
@@ -109,6 +110,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 600.0
     stall_timeout_s: float = 300.0
+    unwell_timeout_s: float = 5.0
     move_timeout_s: float = 10.0
     client_timeout_s: float = 60.0
     idle_timeout_s: float = 120.0
@@ -162,6 +164,7 @@ _TIMEOUTS = (
     "connect_timeout_s",
     "first_byte_timeout_s",
     "stall_timeout_s",
+    "unwell_timeout_s",
     "move_timeout_s",
     "client_timeout_s",
     "idle_timeout_s",

@@ -45,7 +45,7 @@ class Replayer:
         self.name, self.dialect, self.how = name, dialect, how
         self.cuts = cuts
         self.heard: list[tuple[str, dict[str, Any]]] = []
-        self.refuses = False
+        self.refuses, self.well = False, True
         self.url = ""
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -85,7 +85,7 @@ class Replayer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method, path, _ = head.split(" ", 2)
         if method == "GET":
-            writer.write(whole(200, self._cards()))
+            writer.write(whole(200 if self.well else 500, self._cards()))
             return True
         length = next(int(line[16:]) for line in head.split("\r\n") if line.startswith("content-length: "))
         body = json.loads(await reader.readexactly(length))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -73,6 +74,19 @@ def test_however_an_engine_breaks_another_one_goes_on(how: How) -> None:
             assert is_whole(await one.ask())
             assert [("resume" in body) for _, body in one.heard] == [False, True]
             assert await one.metric('millrace_stream_resumed_total{how="elsewhere"} 1.0')
+
+    run(scenario())
+
+
+def test_an_engine_that_falls_silent_and_is_unwell_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        async with world("millrace", "millrace", cuts=[HALF], how="stall", unwell_timeout_s=0.2) as one:
+            asking = asyncio.create_task(one.ask())
+            await until(lambda: one.heard, "an engine is asked")
+            for engine in one.engines:
+                engine.well = not engine.heard
+            assert is_whole(await asking)
+            assert [("resume" in body) for _, body in one.heard] == [False, True]
 
     run(scenario())
 
