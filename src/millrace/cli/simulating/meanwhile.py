@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
 from millrace.cli.options import duration_s, read, times
+from millrace.core.fleet_spec import FleetGroup
 from millrace.core.quantity import bytes_per_s
 from millrace.core.suggest import unknown
-from millrace.simulate import Surroundings, parse_faults
+from millrace.core.ways import Assumed
+from millrace.simulate import ServerSpec, Surroundings, parse_faults
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link
 
@@ -37,6 +42,21 @@ def surroundings_of(
         link=read("--link", _link, link) or Link(),
         failover=failover == "on",
     )
+
+
+def leaving_of(around: Surroundings, groups: Iterable[FleetGroup]) -> Assumed | UnsetType:
+    """Return what answers reckon with on replicas that drain; unset if they end there, or cannot leave."""
+    drains = any(fault.deed == "drain" for fault in around.faults)
+    movable = all(group.expert_parallel == 1 and group.role != "encode" for group in groups)
+    if not (drains and movable and around.failover):
+        return UNSET
+    return Assumed(link_bytes_per_s=around.link.bytes_per_s, link_latency_s=around.link.latency_s)
+
+
+def giving(server: ServerSpec) -> ServerSpec:
+    """Let a replica say what its KV cache is: those of one model fit each other."""
+    said = {"kv_format": server.spec.models[0], "kv_bytes_per_token": server.kv_bytes_per_token}
+    return replace(server, spec=replace(server.spec, **said))
 
 
 def _ways(text: str) -> tuple[float, float]:

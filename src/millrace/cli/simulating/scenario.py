@@ -9,15 +9,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import asdict, replace
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
 from millrace.cli.knowing import control_fields_of
 from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.serving import in_options
 from millrace.cli.simulating import models as naming
-from millrace.cli.simulating.meanwhile import surroundings_of
+from millrace.cli.simulating.meanwhile import giving, leaving_of, surroundings_of
 from millrace.cli.simulating.pricing import Price, parse_profiles, powered, price_of
 from millrace.cli.simulating.talks import altered, talks_of
 from millrace.control import Controller, ControlSettings, RetryBudget
@@ -33,7 +33,6 @@ from millrace.core.quantity import bytes_per_s
 from millrace.core.request import Slo
 from millrace.core.trace import TraceRecord
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
-from millrace.core.ways import Assumed
 from millrace.data import open_trace
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Sessions, Simulation, Surroundings, jobs_of, servers, simulate
@@ -197,7 +196,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         start_s = read("--cold-start", duration_s, self.cold_start)
         bandwidth = read("--load-bandwidth", bytes_per_s, self.load_bandwidth)
         made = servers(self.groups, cost, cold_start_s=start_s, load_bytes_per_s=bandwidth)
-        return made if self.leaving is UNSET else [_giving(server) for server in made]
+        return made if leaving_of(self.surroundings, self.groups) is UNSET else list(map(giving, made))
 
     def priced(self) -> dict[str, Price]:
         """Return what prices each model on each device, by `MODEL on DEVICE`."""
@@ -234,18 +233,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),
                 **control_fields_of(asdict(self)),
-                leaving=self.leaving,
+                leaving=leaving_of(self.surroundings, self.groups),
             )
-
-    @property
-    def leaving(self) -> Assumed | UnsetType:
-        """What answers reckon with on replicas that drain; unset if they end there."""
-        drains = any(fault.deed == "drain" for fault in self.surroundings.faults)
-        movable = all(group.expert_parallel == 1 and group.role != "encode" for group in self.groups)
-        if not (drains and movable and self.failover == "on"):
-            return UNSET
-        link = self.surroundings.link
-        return Assumed(link_bytes_per_s=link.bytes_per_s, link_latency_s=link.latency_s)
 
     def batching_policy(self) -> BatchingPolicy:
         """Return a fresh batching policy."""
@@ -297,12 +286,6 @@ def _lanes(
         return None
     write = files.enter_context(path.open("wb")).write
     return files.enter_context(closing(ChromeTrace(write, title, [server.id for server in fleet])))
-
-
-def _giving(server: ServerSpec) -> ServerSpec:
-    """Let a replica say what its KV cache is: those of one model fit each other."""
-    said = {"kv_format": server.spec.models[0], "kv_bytes_per_token": server.kv_bytes_per_token}
-    return replace(server, spec=replace(server.spec, **said))
 
 
 def _again(*fields: Any) -> Scenario:
