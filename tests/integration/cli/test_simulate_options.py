@@ -63,6 +63,19 @@ def test_what_a_dead_replica_had_begun_fails_and_the_rest_is_answered_elsewhere(
     assert {line["replica"] for line in lines if line["scheduled_s"] > 5} == {"r0"}
 
 
+def test_answers_leave_a_replica_that_drains_by_the_way_that_is_soonest_over_the_link(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ways = {}
+    for failover, link in (("off", "50GB/s"), ("on", "50GB/s"), ("on", "0.001MB/s")):
+        log = tmp_path / "events.jsonl"
+        options = ("--faults", "drain r1 at 5s", "--failover", failover, "--link", link, "--log", str(log))
+        assert say(capsys, *TWO, *options, "--json").policy["completed"] == 120
+        moves = [line for line in log.read_text().splitlines() if '"Move"' in line]
+        ways[failover, link] = {why for why in ("move", "replay") if f'"why":"{why}"' in "".join(moves)}
+    assert ways == {("off", "50GB/s"): set(), ("on", "50GB/s"): {"move"}, ("on", "0.001MB/s"): {"replay"}}
+
+
 def test_a_cold_start_is_typed_or_follows_from_the_weights_or_stands_in_the_fleet(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
