@@ -81,18 +81,25 @@ class Leaving:
         return _move(flight, source, way, ways)
 
     def _targets(self, flight: Flight, view: FleetView) -> list[ReplicaView]:
-        """Return who else may answer, and has not as many waiting as may."""
-        most = self._state.settings.max_waiting
+        """Return who else may answer, and has no more than may wait or be there at all."""
+        limits = self._state.settings
+        waiting = inf if limits.max_waiting is UNSET else limits.max_waiting
+        there = inf if limits.max_in_flight is UNSET else limits.max_in_flight
         return [
             one
             for one in view.able(flight.request)
-            if one.id != flight.replica and (most is UNSET or one.waiting < most)
+            if one.id != flight.replica and one.waiting < waiting and _expected(one) < there
         ]
 
     def _bytes_under_way(self, source: ReplicaView, now_s: float) -> float:
         flights = self._state.flights.values()
         moving = (one for one in flights if one.replica == source.id and one.moving_to and not one.replays)
         return sum(context_bytes(one, source, now_s) or 0.0 for one in moving)
+
+
+def _expected(target: ReplicaView) -> int:
+    """Count the requests there; whoever is on the way, and shows by its tokens only, as one."""
+    return target.in_flight + (target.coming_tokens > 0)
 
 
 def _move(flight: Flight, source: ReplicaView, way: Way, ways: list[Way]) -> Move:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from millrace.control import Controller
 from millrace.control.log import controller_of as rebuilt
@@ -188,6 +189,16 @@ def test_where_as_many_wait_as_may_nobody_goes() -> None:
     assert drain(controller) == []
     controller.on(Started(1.5, "w"))
     assert summary(controller.on(Ticked(2.0))) == [("q", "b", True, True)]
+
+
+def test_where_as_many_are_as_may_nobody_goes_nor_two_where_one_may() -> None:
+    controller = fleet("a", "b", routing=Insists("a"))
+    running(controller, "q0", "q1")
+    limited = replace(controller.settings, max_in_flight=1)
+    controller.settings = controller.state.settings = limited
+    assert summary(drain(controller)) == [("q0", "b", True, True)]
+    controller.on(Failed(1.1, "q0", "left", resume_tokens=7))
+    assert controller.on(Ticked(2.0)) == []
 
 
 def test_the_next_deadline_is_the_first_of_all() -> None:
