@@ -124,7 +124,7 @@ class EventStream:
             self.payload(data[start:-2])
             return
         self._write(data)
-        self._observe(data)
+        self._count(data.count(b"data:"))
 
     def payload(self, payload: bytes) -> None:
         """Pass on the events that are complete."""
@@ -164,12 +164,11 @@ class EventStream:
             if self._renaming is not None:
                 events = self._renaming(events)
             self._write(events if self._exchange.client.bare else chunk(events))
-            self._observe(events)
+            self._count(events.count(b"data:"))
 
-    def _observe(self, events: bytes) -> None:
+    def _count(self, events: int) -> None:
         """Note when tokens came; comments are no tokens."""
-        count = events.count(b"data:")
-        if not count:
+        if not events:
             return
         now = self._exchange.heard_s = monotonic()
         if self._events:
@@ -177,7 +176,7 @@ class EventStream:
         else:
             self._exchange.first_token(now)
         self._last_s = now
-        self._events += count
+        self._events += events
 
     def _open(self, data: bytes) -> None:
         """Send the head together with the first bytes of the body."""

@@ -54,12 +54,17 @@ class RecordedStream(EventStream):
     def framed(self, data: bytes, start: int) -> None:
         """Pass one HTTP chunk on without its ids, if it holds whole events and the client reads chunks."""
         plain = self._continued is None and self._renaming is None and not self._exchange.client.bare
-        if not plain or not self._sieve.passes(data):
+        sieve = self._sieve
+        if plain and sieve.at_boundary and (told := self.transcript.cut(data, start)) is not None:
+            sieve.pass_unread(data)
+            self._write(told)
+            self._count(1)
+        elif plain and sieve.passes(data):
+            events = self.transcript.take(data[start:-2])
+            self._write(chunk(events))
+            self._count(events.count(b"data:"))
+        else:
             self.payload(data[start:-2])
-            return
-        events = self.transcript.take(data[start:-2])
-        self._write(chunk(events))
-        self._observe(events)
 
     def go_on(self, continued: Continued, *, strip_usage: bool) -> None:
         """Take what follows from another engine's answer."""

@@ -75,6 +75,22 @@ class Transcript:
         """Note tokens that came otherwise."""
         self._ids += b"".join(b",%d" % token for token in tokens)
 
+    def cut(self, data: bytes, start: int) -> bytes | None:
+        """Note the ids of an HTTP chunk that is one event of one choice; return it as the client wants it.
+
+        That is what almost all are. Whatever else begins at `start` is for `take`: None.
+        """
+        at = data.rfind(IDS)
+        if at < 0 or self._prompt is None or self.lost or data.count(b"data:", start) != 1:
+            return None
+        end = data.find(b"]", at) + 1
+        if not (end and data.endswith(b"\n\n\r\n")) or (self._wary and REASONING in data):
+            return None
+        self._ids += data[at + len(IDS) - 1 : end]
+        if self._told:
+            return data
+        return b"%x\r\n%b%b" % (len(data) - start - 2 - end + at, data[start:at], data[end:])
+
     def take(self, events: bytes) -> bytes:
         """Note the ids in whole events; return the events as the client wants them."""
         first, *parts = events.split(IDS)

@@ -132,6 +132,10 @@ class EventSieve:
         self._before, self._last = self._last, framed
         return True
 
+    def pass_unread(self, framed: bytes) -> None:
+        """Note that whole events were passed on, none of them the usage event."""
+        self._before, self._last = self._last, framed
+
     def feed(self, payload: bytes) -> bytes:
         """Return what may be passed on now: every complete event, or all of an event beyond the limit."""
         searched = max(0, len(self._rest) - 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from millrace.gateway.framing import chunk
 from millrace.gateway.transcript import Opening, Transcript
 
 FIRST = (
@@ -31,6 +32,49 @@ def test_ids_are_noted_and_left_out() -> None:
     assert transcript.opening == Opening("x", 7, "m")
     assert transcript.whole
     assert transcript.size_bytes > 0
+
+
+def framed(events: bytes) -> tuple[bytes, int]:
+    """An HTTP chunk, and where its payload begins."""
+    whole = chunk(events)
+    return whole, whole.index(b"\r\n") + 2
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_chunk_of_one_event_is_cut_as_it_would_be_taken(told: bool) -> None:
+    transcript, other = begun(told=told), begun(told=told)
+    for ids in (b"1", b"22,333", b""):
+        taken = chunk(other.take(event(ids, b'x ] \\",\\"token_ids\\":[')))
+        data, start = framed(event(ids, b'x ] \\",\\"token_ids\\":['))
+        assert transcript.cut(data, start) == taken
+    assert (transcript.tokens, transcript.prompt) == (other.tokens, other.prompt) == ([1, 22, 333], [5, 6])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        event(b"1") + event(b"2"),
+        event(b"1") + b"data: [DONE]\n\n",
+        event(b"1", b"data: x"),
+        event(b"1")[:-1],
+        event(b"1", b'","reasoning":"'),
+        b": comment\n\n",
+        b'data: {"choices":[{"delta":{},"token_ids":[1\n\n',
+        b'data: {"choices":[]}\n\n',
+    ],
+)
+def test_any_other_chunk_is_left_to_be_taken(events: bytes) -> None:
+    transcript = begun(wary=True)
+    assert transcript.cut(*framed(events)) is None
+    assert transcript.tokens == []
+
+
+def test_a_stream_whose_ids_are_unknown_is_not_cut() -> None:
+    assert Transcript(told=False, wary=False).cut(*framed(event(b"1"))) is None
+    transcript = begun()
+    transcript.take(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+    assert transcript.lost
+    assert transcript.cut(*framed(event(b"1"))) is None
 
 
 def test_who_asked_for_ids_sees_them() -> None:
