@@ -8,7 +8,7 @@ LIVE := tests/docs tests/integration tests/e2e
 export TORCH PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-engines check pythons clean
+.PHONY: help demo serve test test-engines compiled check pythons clean
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ test: $(VENV)/.dev ## Run every test, with full branch coverage of the pure half
 
 test-engines: $(VENV)/.dev $(ENGINES)/.made ## Prove Millrace against vLLM and llama.cpp, whose servers it installs first.
 	@$(RUN) -m pytest --quiet tests/engines
+
+compiled: $(VENV)/.dev ## Compile the hot modules into build/compiled, and run property and replay tests on them.
+	@rm -rf build/compiled
+	@MILLRACE_COMPILED=1 $(RUN) -m pip install --quiet --no-deps --target build/compiled .
+	@PYTHONPATH=build/compiled $(RUN) -m pytest --quiet tests/property tests/replay
 
 check: $(VENV)/.dev ## Check style, types, layers, sizes and docs.
 	@$(RUN) scripts/check.py

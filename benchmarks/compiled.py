@@ -1,11 +1,9 @@
-"""How much faster the simulator gets if its hot modules are compiled: the same code through mypyc.
+"""How much faster the simulator gets if its hot modules are compiled: the same code, built as users build it.
 
-    python benchmarks/compiled.py [--rounds N] [--tests] [--json] [--write]
+    python benchmarks/compiled.py [--rounds N] [--json] [--write]
 
-A copy of the package is made in a temporary folder and the modules below are compiled there, as they are but
-for `__slots__`, which compiled classes have anyway; needs mypy and a C compiler. Both then play the Azure
-conversation trace on 8 replicas with `least_work`, in turns. With `--tests` the property tests are run on the
-compiled copy too.
+Millrace is built from this checkout with MILLRACE_COMPILED=1 and installed into a temporary folder; needs a C
+compiler. Both then play the Azure conversation trace on 8 replicas with `least_work`, in turns.
 """
 
 from __future__ import annotations
@@ -14,23 +12,13 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).parent / "results" / "compiled.json"
-SLOTS = re.compile(r"\n    __slots__ = \([^)]*\)\n|slots=True, ")
-# Modules of plain classes and functions: what defines msgspec's structs stays interpreted.
-MODULES = {
-    "replica": ("adapters", "batch", "blocks", "decodes", "forming", "lasting", "replica", "sequence"),
-    "control": ("controller", "prefixes", "state"),
-    "simulate": ("agenda", "presence", "world"),
-    "core/cost": ("attention_grid", "profiled", "roofline", "scaled"),
-}
 PLAY = """
 import json, sys, time
 from millrace.control import Controller
@@ -57,58 +45,41 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tests", action="store_true", help="run the property tests on the compiled copy")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        copied = Path(folder) / "src"
-        copytree(ROOT / "src", copied, ignore=ignore_patterns("__pycache__"))
-        count = compile_in(copied)
-        if args.tests:
-            tests(copied)
-        found = {"modules": count, **measure(copied, args.rounds)}
+        count = build(Path(folder))
+        found = {"modules": count, **measure(Path(folder), args.rounds)}
     text = json.dumps(found, indent=1)
     if args.write:
         RESULT.write_text(text + "\n")
     print(text if args.json else "\n".join(f"{name:<28}{value}" for name, value in found.items()))
 
 
-def compile_in(copied: Path) -> int:
-    """Compile the modules in place; return how many there are."""
-    paths = [f"millrace/{folder}/{name}.py" for folder, names in MODULES.items() for name in names]
-    for path in (copied / path for path in paths):
-        path.write_text(SLOTS.sub("", path.read_text()))
-    tell(f"compiling {len(paths)} modules")
-    mypyc = [str(Path(sys.executable).parent / "mypyc"), *paths]
-    done = subprocess.run(mypyc, cwd=copied, env=_env(copied), capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"mypyc failed:\n{(done.stdout + done.stderr)[-2000:]}")
-    return len(paths)
+def build(folder: Path) -> int:
+    """Install a compiled build of this checkout into the folder; return how many modules are compiled."""
+    tell("compiling")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(ROOT)]
+    subprocess.run(pip, env={**os.environ, "MILLRACE_COMPILED": "1"}, check=True, stdout=sys.stderr)
+    return sum(1 for _ in (folder / "millrace").rglob("*.so"))
 
 
-def tests(copied: Path) -> None:
-    """Run the property tests on the compiled copy."""
-    tell("testing what was compiled")
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/property"]
-    subprocess.run(pytest, cwd=ROOT, env=_env(copied), check=True, stdout=sys.stderr)
-
-
-def measure(copied: Path, rounds: int) -> dict[str, object]:
+def measure(compiled_in: Path, rounds: int) -> dict[str, object]:
     """Return requests per CPU second of both, the best of some rounds, and whether they agree."""
     rates: dict[Path, float] = {}
     means: dict[Path, float] = {}
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
-        for source in (ROOT / "src", copied):
+        for source in (ROOT / "src", compiled_in):
             rate, means[source] = play(source)
             rates[source] = max(rate, rates.get(source, 0.0))
-    plain, compiled = rates[ROOT / "src"], rates[copied]
+    plain, compiled = rates[ROOT / "src"], rates[compiled_in]
     return {
         "interpreted_per_cpu_s": round(plain),
         "compiled_per_cpu_s": round(compiled),
         "ratio": round(compiled / plain, 2),
-        "same_result": means[ROOT / "src"] == means[copied],
+        "same_result": means[ROOT / "src"] == means[compiled_in],
         "machine": f"{platform.machine()}, CPython {platform.python_version()}, one core",
     }
 

@@ -13,7 +13,7 @@ from millrace.core.replica import Limits
 from millrace.core.trace import TraceRecord
 from millrace.policies import load, names
 from millrace.simulate import Job, ServerSpec, Simulation, jobs_of, simulate
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.sameness import assert_same
 from tests.property.test_world import fleet_of, limits, workloads
 from tests.property.whole import WHOLE

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from millrace.replica.blocks import Table
 from millrace.replica.noting import NotingPool
+from millrace.replica.table import Table
 
 BLOCKS = 9
 chains = st.lists(st.sampled_from([1, 2]), max_size=6).map(

@@ -17,7 +17,7 @@ from millrace.core.replica import Limits
 from millrace.policies import load, names
 from millrace.simulate import Job, simulate
 from millrace.simulate.faults import Fault
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from millrace.testing import strategies
 from tests.property.test_faults import scripts
 from tests.property.test_moving import fleet_of

@@ -17,7 +17,7 @@ from millrace.policies import load, names
 from millrace.simulate import Job, ServerSpec, Sessions, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.sessions import Turn
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.sameness import assert_same
 from tests.property.test_world import Affine, limits, workloads
 from tests.property.whole import WHOLE

@@ -16,7 +16,7 @@ from millrace.simulate import Job, ServerSpec
 from millrace.simulate.faults import Fault
 from millrace.simulate.gaps import Gaps
 from millrace.simulate.server import Server
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.test_faults import play, scripts
 from tests.property.test_runs import BATCHING
 from tests.property.test_runs import limits as small_limits

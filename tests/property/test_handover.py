@@ -22,7 +22,7 @@ from millrace.policies import load, names
 from millrace.simulate import Job, ServerSpec, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link, Transfer
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.sameness import assert_same, assert_settled
 from tests.property.test_faults import scripts
 from tests.property.test_gaps import agree

@@ -20,7 +20,7 @@ from millrace.policies import load, names
 from millrace.simulate import Job, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from millrace.testing import fakes
 from tests.property.restless import Restless
 from tests.property.sameness import assert_same, assert_settled

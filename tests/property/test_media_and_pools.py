@@ -18,7 +18,7 @@ from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Simulation, simulate
 from millrace.simulate.faults import Fault
 from millrace.simulate.links import Link
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.sameness import assert_same, assert_settled
 from tests.property.test_handover import fleet_of
 

@@ -14,9 +14,9 @@ from millrace.core.outcome import Outcome
 from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 from millrace.policies import load, names
-from millrace.simulate import Job, Server, ServerSpec, World
+from millrace.simulate import Job, Server, ServerSpec, Ties, World
 from millrace.simulate.faults import Fault
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.sameness import assert_same
 from tests.property.test_faults import scripts
 from tests.property.test_world import Affine, limits, workloads
@@ -57,9 +57,8 @@ def play(
     world = World(
         controller,
         servers,
-        finish=outcomes.append,
-        watch=lambda event, _: events.append(event),
-        surroundings=way,
+        Ties(finish=outcomes.append, watch=lambda event, _: events.append(event)),
+        way,
     )
     world.run(jobs)
     last_s = max((o.finished_s or 0.0 for o in outcomes), default=0.0)

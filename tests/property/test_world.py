@@ -15,7 +15,7 @@ from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.sameness import assert_same
 from tests.property.whole import BATCHINGS, WHOLE
 

@@ -9,10 +9,11 @@ from operator import attrgetter
 
 from millrace.core.batch import SequenceView
 from millrace.core.replica import Limits
-from millrace.replica.blocks import BlockPool, Table
+from millrace.replica.blocks import BlockPool
 from millrace.replica.decodes import Decodes
 from millrace.replica.imports import Imports
 from millrace.replica.sequence import Sequence
+from millrace.replica.table import Table
 
 
 class Batch:

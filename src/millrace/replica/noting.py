@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from millrace.replica.blocks import BlockPool, Table
+from millrace.replica.blocks import BlockPool
+from millrace.replica.table import Table
 
 
 class NotingPool(BlockPool):

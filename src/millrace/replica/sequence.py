@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from millrace.replica.blocks import Table
+from millrace.replica.table import Table
 
 
 class Pace:

@@ -8,6 +8,7 @@ from millrace.simulate.run import Simulation, simulate
 from millrace.simulate.server import Server
 from millrace.simulate.sessions import Sessions, conversations_of
 from millrace.simulate.surroundings import Surroundings
+from millrace.simulate.ties import Ties
 from millrace.simulate.world import World
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Sessions",
     "Simulation",
     "Surroundings",
+    "Ties",
     "World",
     "conversations_of",
     "jobs_of",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import isnan
-
-from msgspec import Struct
 
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import ENDLESS, StepShape
@@ -19,7 +18,8 @@ from millrace.simulate.server import Server
 HOUR_S = 3600.0
 
 
-class Bill(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Bill:
     """Joules and dollars of a whole fleet; None where one of its replicas' is not known."""
 
     energy_j: float | None

@@ -10,22 +10,26 @@ Source: the pool for caching of CloudMatrix-Infer (Zuo et al., arXiv:2506.12708)
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from msgspec import Struct
-
+from millrace.control import Controller
+from millrace.core.batch import BatchingPolicy
+from millrace.core.cost import ENDLESS
 from millrace.core.memory_tiers import Tier
-from millrace.replica.blocks import Table
 from millrace.replica.progress import Progress
-from millrace.simulate.engine import Engine
+from millrace.replica.table import Table
+from millrace.simulate.engine import Engine, ServerSpec
 from millrace.simulate.flight import Flight
 from millrace.simulate.handover import Handover, SplitWorld
 from millrace.simulate.job import Job
-from millrace.simulate.links import Link, Links, Transfer
+from millrace.simulate.links import Carried, Link, Links, Transfer
 from millrace.simulate.server import Server
+from millrace.simulate.surroundings import Surroundings
+from millrace.simulate.ties import Ties
 
 
 class Shelf:
@@ -54,8 +58,10 @@ class PooledServer(Server):
     `lately` is what it computed or loaded last, as far as its memory has room: that is not asked of the pool.
     """
 
-    def __init__(self, *args: Any, **how: Any) -> None:
-        super().__init__(*args, **how)
+    def __init__(
+        self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True, longest: int = ENDLESS
+    ) -> None:
+        super().__init__(spec, batching, leaping=leaping, longest=longest)
         self._coming: list[list[int]] = []
         self.lately = Shelf(self.limits.kv_blocks)
 
@@ -85,7 +91,8 @@ class PooledServer(Server):
             memory.release(table)
 
 
-class Load(Struct, eq=False):
+@dataclass(eq=False, slots=True)
+class Load:
     """Blocks on their way from the pool to a replica, and what is to be done when they are there."""
 
     server: PooledServer
@@ -96,8 +103,19 @@ class Load(Struct, eq=False):
 class PooledWorld(SplitWorld):
     """A world with a pool: every prompt is looked up in it before it is queued anywhere."""
 
-    def __init__(self, *args: Any, pool: Tier, serving: dict[str, PooledServer], **how: Any) -> None:
-        super().__init__(*args, **how)
+    def __init__(
+        self,
+        controller: Controller,
+        servers: Iterable[Engine],
+        ties: Ties,
+        surroundings: Surroundings | None = None,
+        *,
+        splitting: Mapping[str, Any],
+        carried: Carried | None,
+        serving: Mapping[str, PooledServer],
+        pool: Tier,
+    ) -> None:
+        super().__init__(controller, servers, ties, surroundings, splitting=splitting, carried=carried)
         self._pool = pool
         self._serving = serving
         self._shelves: dict[str, Shelf] = {}

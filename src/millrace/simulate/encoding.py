@@ -11,11 +11,11 @@ Source: non-blocking encoding and unified prefix caching of ElasticMM (Liu et al
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Any
 
 from msgspec.structs import replace
 
 from millrace.core.batch import BatchingPolicy
+from millrace.core.cost import ENDLESS
 from millrace.core.replica import Limits, Report
 from millrace.core.request import Media
 from millrace.replica.executor import Run
@@ -57,8 +57,10 @@ class Seen:
 class SeeingServer(Server):
     """An engine that encodes the media of its prompts itself, in the way of its steps."""
 
-    def __init__(self, spec: ServerSpec, batching: BatchingPolicy, **how: Any) -> None:
-        super().__init__(spec, batching, **how)
+    def __init__(
+        self, spec: ServerSpec, batching: BatchingPolicy, *, leaping: bool = True, longest: int = ENDLESS
+    ) -> None:
+        super().__init__(spec, batching, leaping=leaping, longest=longest)
         assert spec.encoder is not None
         self._encoder = spec.encoder
         self._usual = self.longest

@@ -7,11 +7,13 @@ the cache that it lacks from the other one, and computes the last token of the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
+from millrace.control import Controller
 from millrace.core.event import Action, Dispatch, Failed, Prefilled
 from millrace.replica.progress import Progress
 from millrace.replica.sequence import Sequence
@@ -19,10 +21,13 @@ from millrace.simulate.engine import Engine
 from millrace.simulate.faults import DOWN, WHY
 from millrace.simulate.flight import Flight
 from millrace.simulate.links import Carried, Links, Transfer
+from millrace.simulate.surroundings import Surroundings
+from millrace.simulate.ties import Ties
 from millrace.simulate.world import World
 
 
-class Handover(Struct, eq=False):
+@dataclass(eq=False, slots=True)
+class Handover:
     """An attempt at a request on two replicas; `over` once the cache has come, or something broke."""
 
     flight: Flight
@@ -41,12 +46,15 @@ class SplitWorld(World):
 
     def __init__(
         self,
-        *args: Any,
+        controller: Controller,
+        servers: Iterable[Engine],
+        ties: Ties,
+        surroundings: Surroundings | None = None,
+        *,
         splitting: Mapping[str, Any],
         carried: Carried | None = None,
-        **how: Any,
     ) -> None:
-        super().__init__(*args, **how)
+        super().__init__(controller, servers, ties, surroundings)
         self._splitting = splitting
         self._links = Links(self._agenda, self.surroundings.link, carried)
         self._handovers: dict[str, Handover] = {}

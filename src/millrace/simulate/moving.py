@@ -8,18 +8,22 @@ blocks for a stage before it is carried, or the request stays; either side may g
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from millrace.control import Controller
 from millrace.core.event import Action, Dispatch, Failed, Move, Moved, Refuse
 from millrace.core.outcome import Status
 from millrace.replica.progress import End, Progress
+from millrace.replica.sequence import Sequence
 from millrace.simulate.engine import Engine
 from millrace.simulate.flight import Flight
 from millrace.simulate.handover import SplitWorld
-from millrace.simulate.links import Transfer
+from millrace.simulate.links import Carried, Transfer
 from millrace.simulate.passage import STAGES, Passage
 from millrace.simulate.server import Server
+from millrace.simulate.surroundings import Surroundings
+from millrace.simulate.ties import Ties
 
 LEFT = "it left a replica that drains"
 
@@ -32,8 +36,18 @@ class MovingWorld(SplitWorld):
     memory is done between two of its steps: requests that are `_due` wait for the end of the one under way.
     """
 
-    def __init__(self, *args: Any, moving: Mapping[str, Server], **how: Any) -> None:
-        super().__init__(*args, **how)
+    def __init__(
+        self,
+        controller: Controller,
+        servers: Iterable[Engine],
+        ties: Ties,
+        surroundings: Surroundings | None = None,
+        *,
+        splitting: Mapping[str, Any],
+        carried: Carried | None,
+        moving: Mapping[str, Server],
+    ) -> None:
+        super().__init__(controller, servers, ties, surroundings, splitting=splitting, carried=carried)
         self._moving = moving
         self._passages: dict[str, Passage] = {}
         self._due: dict[str, list[Passage]] = {}
@@ -253,11 +267,13 @@ class MovingWorld(SplitWorld):
             if replica != lost:
                 self._retire(self.servers[replica])
 
-    def _end(self, request_id: str, status: Status, **how: Any) -> None:
+    def _end(
+        self, request_id: str, status: Status, *, done: Sequence | None = None, error: str | None = None
+    ) -> None:
         passage = self._passages.get(request_id)
         if passage is not None:
             self._drop(passage)
-        super()._end(request_id, status, **how)
+        super()._end(request_id, status, done=done, error=error)
 
     def _lose(self, server: Engine, flight: Flight) -> None:
         passage = self._passages.get(flight.job.request.id)

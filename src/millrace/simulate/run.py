@@ -36,8 +36,10 @@ from millrace.simulate.moving import MovingWorld
 from millrace.simulate.occupancy import Occupancy, Occupied
 from millrace.simulate.server import Server
 from millrace.simulate.sessions import Sessions
+from millrace.simulate.surroundings import Surroundings
 from millrace.simulate.telling import Teller, in_blocks, tellers
-from millrace.simulate.world import Surroundings, Watcher, World
+from millrace.simulate.ties import Ties, Watcher
+from millrace.simulate.world import World
 
 T = TypeVar("T")
 
@@ -103,15 +105,14 @@ def simulate(
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
     speaking, known = _speaking(engines, controller)
-    world = _world(engines, transfers, controller, pool=pool)(
-        controller,
-        _observed(engines, runs, occupied.tell if occupied else None),
+    ties = Ties(
         finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
         watch=_writer(controller, log) if log else None,
-        surroundings=surroundings,
         follow=(lambda done: known(jobs.after(done))) if isinstance(jobs, Sessions) else None,
         tellers=speaking,
     )
+    seen = _observed(engines, runs, occupied.tell if occupied else None)
+    world = _world(engines, transfers, controller, pool=pool)(controller, seen, ties, surroundings)
     with _rare_collections():
         world.run(known(jobs))
     spent = bill(engines, world.presence, world.ended_s)

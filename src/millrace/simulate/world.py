@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from millrace.control import Controller
@@ -20,7 +20,7 @@ from millrace.core.event import (
     Started,
     Ticked,
 )
-from millrace.core.outcome import Outcome, Status
+from millrace.core.outcome import Status
 from millrace.core.replica import Phase, Report
 from millrace.core.suggest import unknown
 from millrace.replica.progress import Progress
@@ -32,38 +32,27 @@ from millrace.simulate.flight import Flight
 from millrace.simulate.job import Job
 from millrace.simulate.presence import Presence
 from millrace.simulate.surroundings import Surroundings
-from millrace.simulate.telling import Teller
+from millrace.simulate.ties import Ties
 
-__all__ = ["Surroundings", "Watcher", "World"]
-
-Watcher = Callable[[Event, list[Action]], None]
 Said = tuple[str, Phase, Report | None]
 
 
 class World:
-    """Runs a workload to its end; every request of it becomes exactly one outcome.
-
-    `follow` says which further requests the end of one brings on, none of them due before it, and `tellers`
-    what changes in the prefix caches of servers.
-    """
+    """Runs a workload to its end; every request of it becomes exactly one outcome."""
 
     def __init__(
         self,
         controller: Controller,
         servers: Iterable[Engine],
-        *,
-        finish: Callable[[Outcome], object],
-        watch: Watcher | None = None,
+        ties: Ties,
         surroundings: Surroundings | None = None,
-        follow: Callable[[Outcome], Iterable[Job]] | None = None,
-        tellers: Mapping[str, Teller] | None = None,
     ) -> None:
         self.controller = controller
         self.servers = {server.id: server for server in servers}
         self.surroundings = surroundings or Surroundings()
         self._agenda, self.ended_s = Agenda(), 0.0
-        self._finish, self._watch, self._follow = finish, watch, follow
-        self._tellers = tellers or {}
+        self._finish, self._watch, self._follow = ties.finish, ties.watch, ties.follow
+        self._tellers = ties.tellers
         self._to_engine_s, self._from_engine_s = (
             self.surroundings.to_engine_s,
             self.surroundings.from_engine_s,

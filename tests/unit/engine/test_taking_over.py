@@ -20,7 +20,7 @@ from millrace.engine.model import Model
 from millrace.engine.pulling import Puller
 from millrace.engine.weights import load_model
 from millrace.engine.wire import TransferError
-from millrace.replica.blocks import Table
+from millrace.replica.table import Table
 from tests.unit.engine.checkpoints import prompt, save_checkpoint
 from tests.unit.engine.two_loops import Link, Side, linked, params, tokens_of, until_free
 

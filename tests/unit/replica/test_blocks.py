@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.replica.blocks import BlockPool, Table
+from millrace.replica.blocks import BlockPool
 from millrace.replica.noting import NotingPool
+from millrace.replica.table import Table
 
 
 def held(pool: BlockPool, hashes: list[int], blocks: int) -> Table:

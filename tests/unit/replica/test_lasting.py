@@ -10,10 +10,10 @@ from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
 from millrace.policies.batching import prefill_first
 from millrace.policies.batching.split_fuse import Policy
-from millrace.replica.blocks import Table
 from millrace.replica.executor import Run
 from millrace.replica.replica import Replica
 from millrace.replica.sequence import Sequence
+from millrace.replica.table import Table
 
 
 def begun(*lengths: tuple[int, int], kv_blocks: int = 100, policy: BatchingPolicy | None = None) -> Replica:

@@ -18,7 +18,7 @@ from millrace.core.request import Request
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Simulation, parse_faults, servers, simulate
 from millrace.simulate.presence import Presence
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 from tests.property.test_world import fleet_of, limits, workloads
 
 

@@ -14,7 +14,7 @@ from millrace.core.request import Request
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, simulate
 from millrace.simulate.faults import Fault, late_joiners, parse_faults
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 
 
 class Shared(Struct, frozen=True):

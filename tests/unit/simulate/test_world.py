@@ -15,7 +15,7 @@ from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request, Slo
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Simulation, simulate
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 
 
 class PerToken(Struct, frozen=True):

@@ -21,7 +21,7 @@ from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.speeds import attended_s, context_s
 from millrace.policies import load
 from millrace.simulate import ServerSpec, Simulation, simulate
-from millrace.simulate.world import Surroundings
+from millrace.simulate.surroundings import Surroundings
 
 
 class Rehearsal(Struct, frozen=True, kw_only=True):
