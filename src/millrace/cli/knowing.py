@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -11,7 +12,7 @@ from msgspec import UNSET
 
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.control import ControlSettings
-from millrace.gateway import GatewaySettings
+from millrace.gateway import GatewaySettings, Tokenizer
 from millrace.gateway.kv_events.endpoint import Endpoint
 
 KNOWING = "What is known of prompt caches"
@@ -47,7 +48,17 @@ BlockTokens = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Hash prompts in blocks of N tokens, which engines are asked for; 16 with events, else bytes.",
+        help="Hash prompts in blocks of N tokens, which engines are asked for; 16 with events or a "
+        "tokenizer, else bytes.",
+        rich_help_panel=KNOWING,
+    ),
+]
+Tokenizers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="\\[MODEL=]PATH",
+        help="Folder with a model's tokenizer.json and chat template: tokens of prompts are counted here, "
+        "and engines asked only to see that they say the same (repeatable).",
         rich_help_panel=KNOWING,
     ),
 ]
@@ -82,13 +93,33 @@ def fields_of(said: Mapping[str, Any]) -> dict[str, Any]:
     if endpoints:
         need_zmq()
     block_tokens = said["block_tokens"]
-    if block_tokens is None and said["prefix_knowledge"] == "events":
+    if block_tokens is None and (said["prefix_knowledge"] == "events" or said["tokenizer"]):
         block_tokens = BLOCK_TOKENS
     return {
         "kv_events": endpoints,
         "block_tokens": block_tokens,
         "tokenize_within_s": said["tokenize_within"],
     }
+
+
+def tokenizers_of(texts: list[str] | None) -> dict[str, Tokenizer]:
+    """Load tokenizers by the names of models, "" for all others, from `[MODEL=]PATH`.
+
+    Raises ValueError for what is none, and CommandError without the packages that it takes.
+    """
+    if not texts:
+        return {}
+    if find_spec("tokenizers") is None or find_spec("jinja2") is None:
+        raise CommandError(
+            "tokenizers and jinja2 are not installed: pip install 'millrace[tokenizer]'", EXIT_USAGE
+        )
+    from millrace.engine.tokenizing import PromptTokenizer  # heavy, and an extra
+
+    pairs = [text.rpartition("=")[::2] for text in texts]
+    found = {model: PromptTokenizer.load(Path(path)) for model, path in pairs}
+    if len(found) < len(texts):
+        raise ValueError("--tokenizer: name one for each model, and one for all others")
+    return dict(found)
 
 
 def require_speakers(settings: GatewaySettings, control: ControlSettings) -> None:

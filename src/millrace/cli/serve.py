@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,6 +71,7 @@ def run(
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
     kv_events: knowing.KvEvents = None,
     block_tokens: knowing.BlockTokens = None,
+    tokenizer: knowing.Tokenizers = None,
     tokenize_within: knowing.Within = 0.1,
     predictor: predicting.PredictorFile = None,
     log_features: predicting.LogFeatures = False,
@@ -86,7 +88,8 @@ def run(
     controller = _controller(said, patient, watching)
     wording = predicting.wording_of(said)
     if not demo:
-        raise typer.Exit(_served(lambda: run_gateway(settings, controller, watching, wording)))
+        serve = partial(run_gateway, settings, controller, watching, wording)
+        raise typer.Exit(_served(partial(serve, tokenizers=knowing.tokenizers_of(tokenizer))))
     _served(lambda: require_free(settings))
     again = words_of(said, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
     gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from millrace.engine.chat import ChatTemplate
 from millrace.engine.errors import ApiError, beyond_any_context
-from millrace.engine.protocol import Message
+from millrace.engine.protocol import ChatBody, Message, TokenizeBody
 from millrace.engine.tokenizer import TextTokenizer
 
 # Tokenising this much takes a few milliseconds; with more of it the event loop would stand still.
@@ -32,14 +32,38 @@ def separate(given: str | list[Any]) -> list[Any]:
     return [given] if single else list(given)
 
 
+def template_values(body: ChatBody | TokenizeBody) -> dict[str, object]:
+    """What a request says to the chat template, beside its messages."""
+    asked = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
+    return {**asked, "tools": body.tools}
+
+
 class Prompts:
-    """Makes prompts with one checkpoint's tokenizer and chat template, for contexts of `context_tokens`."""
+    """Makes prompts with one checkpoint's tokenizer and chat template, for contexts of `context_tokens`.
+
+    Texts longer than `inline_chars` become tokens in a thread.
+    """
 
     def __init__(
-        self, tokenizer: TextTokenizer, template: ChatTemplate | None, *, vocab: int, context_tokens: int
+        self,
+        tokenizer: TextTokenizer,
+        template: ChatTemplate | None,
+        *,
+        vocab: int,
+        context_tokens: int,
+        inline_chars: int = INLINE_CHARS,
     ) -> None:
         self._tokenizer, self._template, self._vocab = tokenizer, template, vocab
-        self._context_tokens = context_tokens
+        self._context_tokens, self._inline_chars = context_tokens, inline_chars
+
+    async def of_question(self, body: TokenizeBody) -> Prompt:
+        """What `/tokenize` is asked for: a text, or messages."""
+        if body.messages is not None:
+            special = bool(body.add_special_tokens)
+            return await self.of_chat(body.messages, template_values(body), special=special)
+        if body.prompt is None:
+            raise ApiError("prompt or messages must be given", param="prompt")
+        return await self.of_text(body.prompt, special=body.add_special_tokens is not False)
 
     async def of_completion(self, given: str | list[Any], *, special: bool) -> list[Prompt]:
         """What `separate` makes of it, as tokens."""
@@ -47,7 +71,7 @@ class Prompts:
         if not several:
             raise ApiError("prompt must not be an empty list", param="prompt")
         # All of them together: a thousand short prompts hold up the event loop like a long one.
-        if sum(len(one) for one in several if isinstance(one, str | list)) > INLINE_CHARS:
+        if sum(len(one) for one in several if isinstance(one, str | list)) > self._inline_chars:
             return await asyncio.to_thread(self._completions, several, special)
         return self._completions(several, special)
 
@@ -70,7 +94,7 @@ class Prompts:
 
     async def of_text(self, text: str, *, special: bool, param: str = "prompt") -> Prompt:
         """A text as it is."""
-        if len(text) > INLINE_CHARS:
+        if len(text) > self._inline_chars:
             return await asyncio.to_thread(self._text, text, special, param)
         return self._text(text, special, param)
 

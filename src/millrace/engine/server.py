@@ -21,7 +21,7 @@ from millrace.engine.errors import ApiError, unknown_model
 from millrace.engine.exports import Offer
 from millrace.engine.loop import EngineLoop
 from millrace.engine.metrics import Metrics
-from millrace.engine.prompts import Prompt, separate
+from millrace.engine.prompts import Prompt, separate, template_values
 from millrace.engine.protocol import (
     ChatBody,
     CompletionBody,
@@ -94,7 +94,7 @@ class Api:
             (prompt,) = await self._service.prompts.of_completion(body.resume.prompt_token_ids, special=False)
         else:
             prompt = await self._service.prompts.of_chat(
-                body.messages, _template_values(body), special=body.add_special_tokens
+                body.messages, template_values(body), special=body.add_special_tokens
             )
         shape = self._format(body, envelope, _told(body, [prompt]))
         answer = await self._service.chat(body, prompt, envelope.id)
@@ -115,15 +115,7 @@ class Api:
         """`POST /tokenize`, as vLLM has it."""
         body = await self._body(request, TokenizeBody)
         self._service.check_model(body.model)
-        prompts = self._service.prompts
-        if body.messages is not None:
-            prompt = await prompts.of_chat(
-                body.messages, _template_values(body), special=bool(body.add_special_tokens)
-            )
-        elif body.prompt is not None:
-            prompt = await prompts.of_text(body.prompt, special=body.add_special_tokens is not False)
-        else:
-            raise ApiError("prompt or messages must be given", param="prompt")
+        prompt = await self._service.prompts.of_question(body)
         count, longest = len(prompt.tokens), self._service.context_tokens
         return json_response({"count": count, "max_model_len": longest, "tokens": prompt.tokens})
 
@@ -230,11 +222,6 @@ def _told(body: Asked, prompts: Sequence[Prompt]) -> Told:
         ids=body.return_token_ids is True,
         resumed=None if body.resume is None else body.resume.token_ids,
     )
-
-
-def _template_values(body: ChatBody | TokenizeBody) -> dict[str, object]:
-    asked = {"add_generation_prompt": body.add_generation_prompt, **(body.chat_template_kwargs or {})}
-    return {**asked, "tools": body.tools}
 
 
 async def _refused(request: Request, error: Exception) -> Response:

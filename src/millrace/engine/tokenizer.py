@@ -38,7 +38,9 @@ class TextTokenizer:
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Tokens of a text; `special` adds what the model expects around it, such as its first token."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        # Only for a batch does tokenizers let other threads go on meanwhile.
+        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)
+        ids: list[int] = encoded.ids
         return ids
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:

@@ -4,6 +4,7 @@ from millrace.gateway.listening import AddressError, require_free
 from millrace.gateway.server import run
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.shadows import Shadows
+from millrace.gateway.tokens import Tokenizer
 from millrace.gateway.wording import Wording
 
-__all__ = ["AddressError", "GatewaySettings", "Shadows", "Wording", "require_free", "run"]
+__all__ = ["AddressError", "GatewaySettings", "Shadows", "Tokenizer", "Wording", "require_free", "run"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -43,7 +44,7 @@ from millrace.gateway.request import Incoming
 from millrace.gateway.resuming import resumable
 from millrace.gateway.routes import COUNT_TOKENS, INFERENCE, path_of
 from millrace.gateway.settings import GatewaySettings
-from millrace.gateway.tokens import Question, Tokens
+from millrace.gateway.tokens import NO_TOKENIZERS, Question, Tokenizer, Tokens
 from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 from millrace.gateway.wording import Wording
@@ -70,7 +71,9 @@ class Gateway:
     Must be made inside the event loop it runs on.
     """
 
-    def __init__(self, settings: GatewaySettings, controller: Mind) -> None:
+    def __init__(
+        self, settings: GatewaySettings, controller: Mind, tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS
+    ) -> None:
         self.settings = settings
         self.fleet = Fleet(settings)
         self.metrics = Metrics()
@@ -84,7 +87,9 @@ class Gateway:
         self.remembered_bytes = 0
         self.origin_s = monotonic()
         self.controller = controller
-        self._tokens = Tokens(self.fleet, self.metrics, settings) if settings.block_tokens else None
+        self._tokens = (
+            Tokens(self.fleet, self.metrics, settings, tokenizers) if settings.block_tokens else None
+        )
         self._asking: set[asyncio.Task[None]] = set()
         self._ids = RequestIds()
         self._names = Names(settings.aliases, settings.fallbacks)

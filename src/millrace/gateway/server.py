@@ -7,8 +7,8 @@ import gc
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -25,6 +25,7 @@ from millrace.gateway.journal import Journal
 from millrace.gateway.listening import address, listen, port_of
 from millrace.gateway.settings import GatewaySettings
 from millrace.gateway.shadows import Shadows
+from millrace.gateway.tokens import NO_TOKENIZERS, Tokenizer
 from millrace.gateway.wording import Wording
 
 FILES = 1 << 18
@@ -39,11 +40,13 @@ def run(
     controller: Controller,
     shadows: Shadows | None = None,
     wording: Wording | None = None,
+    *,
+    tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice.
 
     `shadows` are the controller's witness, if it has one, whose counts are on the metrics page. `wording`, if
-    there is one, reads what requests say.
+    there is one, reads what requests say. `tokenizers` are by the names of models; "" is for all others.
 
     Raises AddressError if it cannot listen, OSError if it cannot write its log.
     """
@@ -52,7 +55,7 @@ def run(
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings, controller, shadows, wording))
+        return runner.run(_serve(listening(settings, controller, shadows, wording, tokenizers=tokenizers)))
 
 
 @asynccontextmanager
@@ -61,9 +64,11 @@ async def listening(
     controller: Controller,
     shadows: Shadows | None = None,
     wording: Wording | None = None,
+    *,
+    tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS,
 ) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs. Raises AddressError, and OSError if it cannot log."""
-    gateway = Gateway(settings, controller)
+    gateway = Gateway(settings, controller, tokenizers)
     gateway.wording = wording
     if shadows is not None:
         gateway.metrics.shadowed = shadows.counted
@@ -123,12 +128,11 @@ async def drain(gateway: Gateway, hurry: asyncio.Event) -> None:
         await asyncio.sleep(DRAIN_STEP_S)
 
 
-async def _serve(
-    settings: GatewaySettings, controller: Controller, shadows: Shadows | None, wording: Wording | None
-) -> int:
+async def _serve(serving: AbstractAsyncContextManager[Gateway]) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(lambda: hurry.set() if stop.is_set() else stop.set())
-    async with listening(settings, controller, shadows, wording) as gateway:
+    async with serving as gateway:
+        settings = gateway.settings
         if gateway.admin.port is not None:
             admin = address(settings.admin_host, gateway.admin.port)
             print(f"admin http://{admin}", file=sys.stderr, flush=True)

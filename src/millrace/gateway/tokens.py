@@ -1,21 +1,24 @@
-"""Hashes a prompt in blocks of tokens, which an engine that serves the model is asked for.
+"""Hashes a prompt in blocks of tokens, which are made here or asked of an engine that serves the model.
 
 A prefix cache holds blocks of tokens, so to predict exactly what it will find one needs the prompt's tokens
 as the engine makes them: with its chat template, its defaults and its version of the tokenizer. Only the
-engine has all of these, so it is asked (`/tokenize`, as vLLM and our engine have it), over a connection that
-is open anyway. A tokenizer in the gateway would need the same files, could be told another template, and
-would hold up every other stream for tens of milliseconds with a long prompt. An engine that does not answer
-in time is left alone for a while, and the prompt is hashed in blocks of bytes: then nothing is known of it.
-llama.cpp, which asks for other fields, finds no tokens in any prompt: that is no answer.
+engine has all of these for sure, so it is asked (`/tokenize`, as vLLM and our engine have it), over a
+connection that is open anyway. With a tokenizer of the same files here that is done once for chats
+and once for texts: if it says something else, it is believed, and asked from then on. An engine that does
+not answer in time is left alone for a while, and the prompt is hashed in blocks of bytes: then nothing is
+known of it. llama.cpp, which asks for other fields, finds no tokens in any prompt: that is no answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from hashlib import blake2b
 from time import monotonic
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -66,18 +69,37 @@ class Question(Struct, frozen=True):
 
     body: bytes = b""
     tokens: tuple[int, ...] = ()
+    chat: bool = False
 
 
+class Tokenizer(Protocol):
+    """Makes tokens of prompts without an engine."""
+
+    async def tokens_of(self, question: bytes) -> list[int] | None:
+        """Return what an engine would answer to `/tokenize`; None if only an engine can tell."""
+
+
+NO_TOKENIZERS: Mapping[str, Tokenizer] = MappingProxyType({})
 _decode = msgspec.json.Decoder(_Fields).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class Tokens:
-    """Finds the tokens of prompts; remembers the blocks of the last ones. `metrics` count how it went."""
+    """Finds the tokens of prompts; remembers the blocks of the last ones. `metrics` count how it went.
 
-    def __init__(self, fleet: Fleet, metrics: Metrics, settings: GatewaySettings) -> None:
+    `tokenizers` are by the names of models; "" is for all that have none of their own.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        metrics: Metrics,
+        settings: GatewaySettings,
+        tokenizers: Mapping[str, Tokenizer],
+    ) -> None:
         assert settings.block_tokens is not None
-        self._fleet, self._counts = fleet, metrics.tokenized
+        self._fleet, self._counts, self._tokenizers = fleet, metrics.tokenized, tokenizers
+        self._right: dict[tuple[str, bool], bool] = {}
         self._block_tokens, self._within_s = settings.block_tokens, settings.tokenize_within_s
         self._known: OrderedDict[bytes, tuple[int, tuple[int, ...]]] = OrderedDict()
         self._rests_until_s: dict[str, float] = {}
@@ -89,7 +111,7 @@ class Tokens:
             return None
         fields = _decode(body)
         if kind == "chat":
-            return Question(_body(request.model, b"messages", bytes(fields.messages), fields))
+            return Question(_body(request.model, b"messages", bytes(fields.messages), fields), chat=True)
         try:
             prompt = _only(msgspec.json.decode(fields.prompt) if fields.prompt else None)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -108,7 +130,7 @@ class Tokens:
             self._counts["remembered"] += 1
             count, blocks = self._known[place]
             return replace(request, prompt_tokens=count, blocks=blocks, block_tokens=self._block_tokens)
-        tokens = await self._ask(request.model, question.body)
+        tokens = await self._tokens_of(request.model, question)
         if tokens is None:
             return request
         made = self._hashed(request, tokens)
@@ -116,6 +138,47 @@ class Tokens:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return made
+
+    async def _tokens_of(self, model: str, question: Question) -> list[int] | None:
+        """Make the tokens here, if that is known to be right or nobody says what is."""
+        tokenizer, case = self._tokenizer(model), (model, question.chat)
+        if tokenizer is None or self._right.get(case) is False:
+            return await self._ask(model, question.body)
+        try:
+            async with asyncio.timeout(self._within_s):
+                made = await tokenizer.tokens_of(question.body)
+        except TimeoutError:
+            self._counts["late"] += 1
+            return None
+        if made is None:
+            return await self._ask(model, question.body)
+        told = None if case in self._right else await self._ask(model, question.body)
+        if told is not None and told != made:
+            self._note_difference(case)
+            return told
+        if told is not None:
+            self._right.setdefault(case, True)
+        self._counts["made"] += 1
+        return made
+
+    def _note_difference(self, case: tuple[str, bool]) -> None:
+        self._counts["differs"] += 1
+        if self._right.get(case) is not False:
+            self._right[case] = False
+            model, chat = case
+            of = f"{'a chat' if chat else 'a text'} for {model}"
+            print(
+                f"the tokenizer makes other tokens of {of} than its engine, which is asked", file=sys.stderr
+            )
+
+    def _tokenizer(self, model: str) -> Tokenizer | None:
+        """Return the model's own tokenizer, or that of the model it adapts, or the one for all."""
+        card = self._fleet.catalogue.get(model)
+        if card is None:
+            return None
+        parent = card.get("parent")
+        names = (model, parent if isinstance(parent, str) else "", "")
+        return next((self._tokenizers[name] for name in names if name in self._tokenizers), None)
 
     def _hashed(self, request: Request, tokens: tuple[int, ...] | list[int]) -> Request:
         card = self._fleet.catalogue.get(request.model, {})

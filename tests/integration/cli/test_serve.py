@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from openai import APIStatusError, AsyncOpenAI
 
+from millrace.data import demo_model
 from millrace.testing.engine import FakeEngine
 from millrace.testing.script import Script
 
@@ -109,3 +110,21 @@ def test_a_port_in_use_is_one_clear_line_before_anything_is_started(
     why = f"cannot listen on 127.0.0.1:{port}: Address already in use"
     assert (done.returncode, done.stderr) == (2, f"error: {why}; choose another --{option}\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_is_used_and_a_bootstrap_must_be_a_backends() -> None:
+    async def scenario() -> None:
+        async with FakeEngine("a", models=("demo",)) as engine:
+            words = ("--backend", f"a={engine.url}", "--tokenizer", f"demo={demo_model()}")
+            async with served(*words, "--bootstrap", "a=127.0.0.1:8998") as urls:
+                async with AsyncOpenAI(base_url=urls["ready"] + "/v1", api_key="k", max_retries=0) as client:
+                    assert await asked(client, "demo") == (200, "demo")
+                _, text = await page(urls["ready"] + "/metrics")
+                assert 'millrace_prefix_tokens_total{outcome="made"} 1' in text
+        words = ("--backend", "a=http://127.0.0.1:1", "--bootstrap", "b=127.0.0.1:8998")
+        argv = (sys.executable, "-m", "millrace", "serve", *words)
+        refused = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert "--bootstrap: ['b'] name no replica" in refused.stderr
+
+    asyncio.run(scenario())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,11 @@ def test_a_storm_leaves_nothing_behind_and_replays_bit_for_bit(
     async def scenario() -> None:
         mind = controller(max_hold_s=0.2, max_held=20)
         engines = FakeEngine("a"), FakeEngine("b"), FakeEngine("c")
-        settings = {"first_byte_timeout_s": 0.3, "stall_timeout_s": 0.3, "event_log": tmp_path / "log"}
+        settings: dict[str, Any] = {
+            "first_byte_timeout_s": 0.3,
+            "stall_timeout_s": 0.3,
+            "event_log": tmp_path / "log",
+        }
         async with (
             engines[0],
             engines[1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from millrace.core.fleet import RoutingPolicy
 from millrace.gateway.app import Gateway
 from millrace.gateway.server import listening
 from millrace.gateway.settings import GatewaySettings
+from millrace.gateway.tokens import NO_TOKENIZERS, Tokenizer
 from millrace.policies.queueing.fcfs import Policy as Fcfs
 from millrace.policies.routing.round_robin import Policy as RoundRobin
 from millrace.testing.engine import FakeEngine
@@ -46,13 +47,16 @@ class Served(Protocol):
 
 @asynccontextmanager
 async def gateway_for(
-    *engines: Served, mind: Controller | None = None, **settings: Any
+    *engines: Served,
+    mind: Controller | None = None,
+    tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Serve in front of these engines, each known by its name."""
     backends = tuple(f"{engine.name}={engine.url}" for engine in engines)
     defaults: dict[str, Any] = {"backends": backends, "port": 0, "scrape_s": 0.05}
     chosen = GatewaySettings(**(defaults | settings))
-    async with listening(chosen, mind or controller()) as gateway:
+    async with listening(chosen, mind or controller(), tokenizers=tokenizers) as gateway:
         yield gateway
 
 

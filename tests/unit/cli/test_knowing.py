@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from millrace.cli.knowing import control_fields_of, fields_of, require_speakers
+from millrace.cli.knowing import control_fields_of, fields_of, require_speakers, tokenizers_of
 from millrace.control import ControlSettings
+from millrace.data import demo_model
 from millrace.gateway import GatewaySettings
 from millrace.gateway.kv_events.endpoint import Endpoint
 
@@ -19,6 +20,7 @@ USUAL: dict[str, Any] = {
     "prefix_index_bytes": 1 << 20,
     "kv_events": None,
     "block_tokens": None,
+    "tokenizer": None,
     "tokenize_within": 0.1,
 }
 BACKENDS = ("a=http://x:1", "b=http://x:2")
@@ -56,6 +58,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_events_are_in_blocks_of_tokens() -> None:
     assert fields_of(USUAL)["block_tokens"] is None
     assert fields_of(USUAL | {"prefix_knowledge": "events"})["block_tokens"] == 16
+    assert fields_of(USUAL | {"tokenizer": ["folder"]})["block_tokens"] == 16
     assert fields_of(USUAL | {"prefix_knowledge": "events", "block_tokens": 64})["block_tokens"] == 64
 
 
@@ -69,6 +72,16 @@ def test_what_is_usual_is_not_said() -> None:
 def test_the_engines_of_the_demo_publish_nothing() -> None:
     with pytest.raises(ValueError, match="--demo starts engines that publish no KV events"):
         fields_of(USUAL | {"demo": True, "prefix_knowledge": "events"})
+
+
+def test_tokenizers_are_of_models_or_of_all_others() -> None:
+    folder = str(demo_model())
+    assert tokenizers_of(None) == {}
+    assert tokenizers_of([folder, f"m={folder}/tokenizer.json"]).keys() == {"", "m"}
+    with pytest.raises(ValueError, match="--tokenizer: name one for each model"):
+        tokenizers_of([f"m={folder}", f"m={folder}"])
+    with pytest.raises(ValueError, match=r"nowhere/tokenizer.json: not found"):
+        tokenizers_of(["m=nowhere"])
 
 
 def _settings(*names: str) -> GatewaySettings:
