@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from millrace.data import demo_model
+from millrace.engine.tokenizing import PromptTokenizer
 from millrace.launch import Process
 from tests.engines.fleet import Answer, Client, Publishing, client
 
@@ -41,6 +44,24 @@ async def test_llama_cpp_cuts_text_into_the_same_tokens(llama: Process, ours: Pr
         theirs = await one.ask("/tokenize", Answer(), content=prompt, add_special=True)
         same = await other.ask("/tokenize", Answer(), prompt=prompt)
         assert theirs.events == [{"tokens": same.events[0]["tokens"]}]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+async def test_a_gateways_tokenizer_cuts_chats_and_texts_into_vllms_tokens(
+    vllms: list[Publishing], prompt: str
+) -> None:
+    here = PromptTokenizer.load(demo_model())
+    await vllms[0].up()
+    talk = [{"role": "system", "content": prompt}, {"role": "user", "content": prompt}]
+    async with client(vllms[0].process.url) as there:
+        for fields in (
+            {"prompt": prompt},
+            {"messages": talk},
+            {"messages": talk[1:], "add_special_tokens": True},
+        ):
+            theirs = await there.ask("/tokenize", Answer(), **fields)
+            made = await here.tokens_of(msgspec.json.encode({"model": "demo", **fields}))
+            assert made == theirs.events[0]["tokens"]
 
 
 async def _same(one: str, other: str, prompt: str) -> list[tuple[Answer, Answer]]:
