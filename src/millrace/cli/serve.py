@@ -78,8 +78,7 @@ def run(
     serial: predicting.Serial = False,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
-    if demo == bool(backend):
-        raise ValueError(_which(demo))
+    _require_one(demo, backend)
     said = predicting.with_serial(context)
     with in_options():
         patient, settings = _control(said), _gateway(said)
@@ -157,10 +156,14 @@ def _log(path: Path | None) -> Path | None:
     return path
 
 
-def _which(demo: bool) -> str:
-    if demo:
-        return "--demo starts engines, --backend names some that run: give one of the two, not both"
-    return "say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo"
+def _require_one(demo: bool, backend: list[str] | None) -> None:
+    """Raise ValueError unless it is clear which engines are served."""
+    if demo and backend:
+        raise ValueError(
+            "--demo starts engines, --backend names some that run: give one of the two, not both"
+        )
+    if not demo and not backend:
+        raise ValueError("say which engines to serve: --backend http://HOST:PORT (repeatable), or --demo")
 
 
 def _specs(path: Path | None) -> dict[str, ReplicaSpec]:
