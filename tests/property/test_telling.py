@@ -13,7 +13,7 @@ from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Simulation, Surroundings, simulate
 from millrace.simulate.telling import in_blocks
 from tests.property.sameness import assert_same, assert_settled
-from tests.property.test_media_and_pools import POOL, jobs_from, servers_from, way_from
+from tests.property.test_media_and_pools import ENCODER, POOL, jobs_from, servers_from, way_from
 
 EVENTS = ControlSettings(max_hold_s=1.01, max_waiting=3, prefix_knowledge="events", prefix_ttl_s=0.5)
 
@@ -49,11 +49,15 @@ def play(
 @pytest.mark.parametrize("seed", range(12))
 def test_leaping_while_engines_tell_of_their_caches_changes_nothing(seed: int) -> None:
     dice = Random(seed)
-    roles: Sequence[Role] = dice.choice((("both", "both", "both"), ("prefill", "decode", "both")))
-    jobs, fleet = jobs_from(dice), servers_from(dice, roles, None)
-    moving = dice.choice(("dualmap", None))
-    way = way_from(dice, len(roles), None if moving else dice.choice((POOL, None)))
+    roles: Sequence[Role] = dice.choice(
+        (("both", "both", "both"), ("prefill", "decode", "both"), ("encode", "both", "both"))
+    )
+    sees = "encode" in roles
+    jobs, fleet = jobs_from(dice), servers_from(dice, roles, ENCODER if sees else None)
+    moving = None if sees else dice.choice(("dualmap", None))
+    way = way_from(dice, len(roles), None if moving or sees else dice.choice((POOL, None)))
     routing = dice.choice(("least_work", "millrace", "disaggregated(local_below_tokens=9)"))
+    routing = "elasticmm" if sees else routing
     (leapt, one), (stepped, other) = (
         play(jobs, fleet, (routing, moving), way, leaping) for leaping in (True, False)
     )

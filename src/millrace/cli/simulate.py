@@ -12,7 +12,7 @@ from millrace.cli import knowing, patience
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
 from millrace.cli.patience import BUDGET, PATIENCE
-from millrace.cli.simulating import files, options, results, runs, search
+from millrace.cli.simulating import files, options, pools, results, runs, search
 from millrace.cli.simulating.scenario import Scenario
 
 NOT_TO_FIND = ("sensitivity", "energy", "itl", "log", "requests_out", "report", "chrome_trace")
@@ -29,6 +29,7 @@ def run(
     output_scale: options.OutputScale = 1.0,
     models: options.Models = None,
     adapters: options.Adapters = None,
+    media: pools.Media = None,
     closed_loop: options.ClosedLoop = False,
     think: options.Think = None,
     slo: options.Objectives = "ttft=1s,tpot=50ms",
@@ -37,6 +38,7 @@ def run(
     calibration: options.Calibration = None,
     cold_start: options.ColdStart = None,
     load_bandwidth: options.LoadBandwidth = None,
+    cache_pool: pools.CachePool = None,
     routing: options.Routing = "millrace",
     queueing: options.Queueing = "fcfs",
     batching: options.Batching = "split_fuse",
@@ -171,6 +173,13 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
         raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
     if scenario.profile and scenario.calibration is not None:
         raise ValueError("--profile and --calibration both price steps: leave out one of them")
+    pools.check(
+        scenario.groups,
+        media=scenario.images is not None,
+        pool=scenario.cache_pool is not None,
+        energy=scenario.energy,
+        migration=scenario.migration,
+    )
     sizes = {group.limits.block_tokens for group in scenario.groups}
     if scenario.prefix_knowledge == "events" and {scenario.block_tokens} - sizes - {None}:
         raise ValueError(

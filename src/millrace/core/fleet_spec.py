@@ -11,10 +11,13 @@ from msgspec.structs import replace
 
 from millrace.core.catalogue import DEVICES, MODELS
 from millrace.core.cost import CostModel, Roofline
-from millrace.core.cost.overlapping import OVERLAPS, Overlap, Overlapping
+from millrace.core.cost.encode import Encoder
+from millrace.core.cost.overlapping import Overlap, Overlapping
 from millrace.core.cost.pipelined import Pipelined, check_stages
 from millrace.core.cost.roofline import check_tensor_parallel
 from millrace.core.device import DeviceSpec
+from millrace.core.fleet_encoder import encoder_of
+from millrace.core.fleet_words import dollars, overlap_of, role_of, switch, whole
 from millrace.core.lora import adapter_bytes
 from millrace.core.memory import kv_blocks
 from millrace.core.model import ModelSpec
@@ -24,7 +27,6 @@ from millrace.core.replica import Limits, ReplicaSpec, Role
 from millrace.core.speeds import attended_s, context_s, decode_step_s, prefill_tokens_per_s
 from millrace.core.suggest import unknown
 
-ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
 OPTIONS = (
     "tp",
     "pp",
@@ -45,6 +47,9 @@ OPTIONS = (
     "lora_load",
     "lora_rank",
     "overlap",
+    "encode_speed",
+    "encode_start",
+    "encoder_params",
 )
 
 
@@ -60,7 +65,8 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     has `limits` of its own.
     A replica that starts is ready after `cold_start_s`, or when it has read its weights at
     `load_bytes_per_s`; None is not said here. An engine that schedules `ahead` decides on a step while the
-    one before it runs, and one with an `overlap` keeps several resources of its devices busy at once.
+    one before it runs, and one with an `overlap` keeps several resources of its devices busy at once. One
+    with an `encoder` takes media.
     """
 
     count: int
@@ -77,6 +83,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
     expert_parallel: int = 1
     ahead: bool = False
     overlap: Overlap | None = None
+    encoder: Encoder | None = None
 
     @property
     def roofline(self) -> Roofline:
@@ -114,6 +121,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
         stages = self.pipeline_parallel
         limits = replace(self.limits, step_tokens=self.limits.step_tokens * stages)  # a batch in every stage
         price = self.price_per_h
+        encodes = self.encoder if self.role == "encode" else None
         return ReplicaSpec(
             models=(self.model.name,),
             device=self.device.name,
@@ -121,7 +129,7 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
             pipeline_parallel=stages,
             expert_parallel=self.expert_parallel,
             limits=limits,
-            prefill_tokens_per_s=prefill_tokens_per_s(cost, limits),
+            prefill_tokens_per_s=encodes.tokens_per_s if encodes else prefill_tokens_per_s(cost, limits),
             decode_step_s=decode_step_s(cost, limits),
             attended_s=attended_s(cost, limits),
             context_s=context_s(cost, limits),
@@ -144,8 +152,9 @@ def parse_fleet(
     block_size and kv_blocks; without kv_blocks, as many are taken as fit, and without max_model_len the
     model's own up to 8,192, and without async_scheduling vLLM's presets have it on; max_loras (adapters on
     the device at a time), lora_load (how long a step waits for one, like 50ms) or else lora_rank, which says
-    with load_bandwidth how long that is; role (both, prefill or decode); overlap (nanoflow or tokenweave: how
-    the engine keeps several resources of its devices busy at once).
+    with load_bandwidth how long that is; role (both, prefill, decode or encode); overlap (nanoflow or
+    tokenweave: how the engine keeps several resources of its devices busy at once); and for media
+    encode_speed (tokens a second) or encoder_params (by the data sheet), and encode_start (before each prompt's).
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
@@ -173,12 +182,14 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
     count, device_name, model_name, options_text = found.groups()
     device, model = _named("device", device_name, devices), _named("model", model_name, models)
     options = _options(options_text)
-    tensor_parallel, stages = _whole(options, "tp", 1), _whole(options, "pp", 1)
+    if options.get("role") == "encode":
+        options.setdefault("kv_blocks", "1")  # it has neither the model's weights nor a KV cache
+    tensor_parallel, stages = whole(options, "tp", 1), whole(options, "pp", 1)
     check_tensor_parallel(model, device, tensor_parallel)
     check_stages(model, device, stages)
     ranks = _ranks(options, model, device)
     group = FleetGroup(
-        count=_whole({"count": count or "1"}, "count", 1),
+        count=whole({"count": count or "1"}, "count", 1),
         device=device,
         model=model,
         tensor_parallel=tensor_parallel,
@@ -187,13 +198,14 @@ def _group(text: str, devices: Mapping[str, DeviceSpec], models: Mapping[str, Mo
         limits=_limits(
             options, replace(model, experts=model.experts // ranks), device, (tensor_parallel, stages)
         ),
-        price_per_h=_dollars(options["price"]) if "price" in options else device.price_per_h,
+        price_per_h=dollars(options["price"]) if "price" in options else device.price_per_h,
         cold_start_s=seconds("cold_start", options["cold_start"]) if "cold_start" in options else None,
         load_bytes_per_s=bytes_per_s(options["load_bandwidth"]) if "load_bandwidth" in options else None,
         adapter_load_s=_adapter_load_s(options, model),
-        role=_role(options.get("role", "both")),
-        ahead=_switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
-        overlap=_overlap(options),
+        role=role_of(options.get("role", "both")),
+        encoder=encoder_of(options, model, device, devices=tensor_parallel * stages * ranks),
+        ahead=switch(options, "async_scheduling", options.get("preset", "").startswith("vllm")),
+        overlap=overlap_of(options),
     )
     _ = group.roofline  # complains of an overlap that is not priced
     return group
@@ -210,11 +222,11 @@ def _adapter_load_s(options: Mapping[str, str], model: ModelSpec) -> float | Non
         raise ValueError(
             "lora_rank says how large adapters are: say how they load too, like load_bandwidth=5GB/s"
         )
-    return adapter_bytes(model, _whole(options, "lora_rank", 1)) / bytes_per_s(options["load_bandwidth"])
+    return adapter_bytes(model, whole(options, "lora_rank", 1)) / bytes_per_s(options["load_bandwidth"])
 
 
 def _ranks(options: Mapping[str, str], model: ModelSpec, device: DeviceSpec) -> int:
-    ranks = _whole(options, "ep", 1)
+    ranks = whole(options, "ep", 1)
     if ranks > 1 and (not model.experts or model.experts % ranks):
         raise ValueError(f"ep is {ranks}; it must divide the {model.experts} experts of {model.name}")
     if ranks > 1 and "pp" in options:
@@ -248,50 +260,12 @@ def _limits(
     """What is not said is reckoned; `split` is over how many devices a layer is, and over how many stages."""
     default = preset(options["preset"], device) if "preset" in options else Limits()
     limits = Limits(
-        step_tokens=_whole(options, "max_num_batched_tokens", default.step_tokens),
-        sequences=_whole(options, "max_num_seqs", default.sequences),
-        block_tokens=_whole(options, "block_size", default.block_tokens),
-        context_tokens=_whole(options, "max_model_len", min(default.context_tokens, model.context_tokens)),
-        prefix_caching=_switch(options, "prefix_caching", default.prefix_caching),
-        adapters=_whole(options, "max_loras", 1) if "max_loras" in options else None,
+        step_tokens=whole(options, "max_num_batched_tokens", default.step_tokens),
+        sequences=whole(options, "max_num_seqs", default.sequences),
+        block_tokens=whole(options, "block_size", default.block_tokens),
+        context_tokens=whole(options, "max_model_len", min(default.context_tokens, model.context_tokens)),
+        prefix_caching=switch(options, "prefix_caching", default.prefix_caching),
+        adapters=whole(options, "max_loras", 1) if "max_loras" in options else None,
     )
     fitting = 0 if "kv_blocks" in options else kv_blocks(model, device, split[0], limits, split[1])
-    return replace(limits, kv_blocks=_whole(options, "kv_blocks", fitting))
-
-
-def _whole(options: Mapping[str, str], name: str, default: int) -> int:
-    text = options.get(name)
-    if text is None:
-        return default
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{name} is {text!r}; write a whole number of at least 1")
-    return int(text)
-
-
-def _switch(options: Mapping[str, str], name: str, default: bool) -> bool:
-    text = options.get(name, "on" if default else "off")
-    if text not in ("on", "off"):
-        raise ValueError(f"{name} is {text!r}; write on or off")
-    return text == "on"
-
-
-def _role(text: str) -> Role:
-    for role in ROLES:
-        if role == text:
-            return role
-    raise ValueError(f"role is {text!r}; write both, prefill or decode")
-
-
-def _overlap(options: Mapping[str, str]) -> Overlap | None:
-    if "overlap" not in options:
-        return None
-    for overlap in OVERLAPS:
-        if overlap == options["overlap"]:
-            return overlap
-    raise unknown("overlap", options["overlap"], OVERLAPS)
-
-
-def _dollars(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
-        raise ValueError(f"price is {text!r}; write dollars an hour for one device, like 2.5")
-    return float(text)
+    return replace(limits, kv_blocks=whole(options, "kv_blocks", fitting))

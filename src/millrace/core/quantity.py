@@ -17,6 +17,14 @@ def bytes_per_s(text: str) -> float:
     return float(found[1]) * _UNITS_BYTES[found[2]]
 
 
+def size_bytes(text: str) -> float:
+    """Read a size like `8TB` or `512GiB`. Raises ValueError if it cannot be read or is 0."""
+    found = _QUANTITY.fullmatch(text.strip())
+    if not found or found[2] not in _UNITS_BYTES or not float(found[1]):
+        raise ValueError(f"cannot read the size {text!r}; write bytes above 0, like 8TB")
+    return float(found[1]) * _UNITS_BYTES[found[2]]
+
+
 def seconds(name: str, text: str) -> float:
     """Read a time like `45s` or `2m`. Raises ValueError, which names the option, if it cannot be read."""
     found = _QUANTITY.fullmatch(text)

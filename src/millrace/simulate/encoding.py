@@ -176,7 +176,9 @@ class EncodeServer:
 
     def report(self, now_s: float) -> Report:
         """Return what the engine would say of its queue."""
-        return Report(now_s=now_s, running=int(self.busy), waiting=len(self._queue))
+        free_tokens = self.limits.kv_blocks * self.limits.block_tokens  # it has nothing for its KV cache
+        running, waiting = int(self.busy), len(self._queue)
+        return Report(now_s=now_s, running=running, waiting=waiting, kv_free_tokens=free_tokens)
 
 
 class SeeingWorld(SplitWorld):

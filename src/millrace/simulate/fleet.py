@@ -33,6 +33,7 @@ def servers(
             cold_start_s=_cold_start_s(group, cold_start_s, load_bytes_per_s),
             idle_w=group.idle_w,
             kv_bytes_per_token=group.model.kv_bytes_per_token,
+            encoder=group.encoder,
         )
         for name, group in members(groups)
     ]

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from millrace.cli.options import duration_s, read, times
+from millrace.cli.simulating.pools import pool_of
 from millrace.core.fleet_spec import FleetGroup
 from millrace.core.quantity import bytes_per_s
 from millrace.core.suggest import unknown
@@ -24,6 +25,7 @@ def surroundings_of(
     scrape: str | None,
     slowdowns: str | None,
     link: str | None = None,
+    cache_pool: str | None = None,
     faults: str | None,
     failover: str | None = None,
     replicas: Collection[str],
@@ -40,6 +42,7 @@ def surroundings_of(
         slowdowns=read("--slowdowns", _slowdowns, slowdowns) or (),
         faults=_known(_faults(faults), replicas) if faults is not None else (),
         link=read("--link", _link, link) or Link(),
+        pool=read("--cache-pool", pool_of, cache_pool),
         failover=failover == "on",
     )
 

@@ -98,10 +98,14 @@ def _unanswered(ran: Ran) -> Iterator[str]:
 
 
 def _idle(ran: Ran, scenario: Scenario) -> Iterator[str]:
-    """Yield whether replicas were there to compute prompts for others, and nobody let them."""
-    apart = any(group.role == "prefill" for group in scenario.groups)
-    if apart and not any(outcome.prefilled_on for outcome in ran.found.outcomes):
+    """Yield whether replicas were there to compute prompts or encode for others, and nobody let them."""
+    if any(outcome.prefilled_on for outcome in ran.found.outcomes):
+        return
+    roles = {group.role for group in scenario.groups}
+    if "prefill" in roles:
         yield f"{ran.task.policy}: no prompt went to a replica with role=prefill; try --routing disaggregated"
+    if "encode" in roles and scenario.images:
+        yield f"{ran.task.policy}: no image went to a replica with role=encode; try --routing elasticmm"
 
 
 def named(path: Path | None, name: str | None) -> Path | None:

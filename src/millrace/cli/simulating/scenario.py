@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.serving import in_options
 from millrace.cli.simulating import models as naming
+from millrace.cli.simulating import pools
 from millrace.cli.simulating.meanwhile import giving, leaving_of, surroundings_of
 from millrace.cli.simulating.pricing import Price, parse_profiles, powered, price_of
 from millrace.cli.simulating.talks import altered, talks_of
@@ -37,8 +38,8 @@ from millrace.data import open_trace
 from millrace.policies import load
 from millrace.simulate import Job, ServerSpec, Sessions, Simulation, Surroundings, jobs_of, servers, simulate
 from millrace.simulate.lanes import ChromeTrace
+from millrace.simulate.media import Images
 from millrace.simulate.repeat import redraw_arrivals
-from millrace.simulate.telling import in_blocks
 
 
 class Scenario(Struct, frozen=True, kw_only=True, dict=True):
@@ -59,6 +60,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     input_scale: float = 1.0
     output_scale: float = 1.0
     adapters: int | None = None
+    media: str | None = None
+    cache_pool: str | None = None
     closed_loop: bool = False
     think: str | None = None
     max_attempts: int = PATIENCE.max_attempts
@@ -115,6 +118,11 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return naming.parse_models(self.models, self.served) if self.models else naming.Models()
 
     @cached_property
+    def images(self) -> Images | None:
+        """What images requests have, if any."""
+        return read("--media", pools.images_of, self.media)
+
+    @cached_property
     def recorded(self) -> list[TraceRecord]:
         """The trace at its own pace, by time, all else reshaped."""
         records = scale_lengths(
@@ -144,6 +152,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             scrape=self.scrape,
             slowdowns=self.slowdowns,
             link=self.link,
+            cache_pool=self.cache_pool,
             faults=self.faults,
             failover=self.failover,
             replicas=[name for name, _ in members(self.groups)],
@@ -158,6 +167,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     def notes(self) -> Iterator[str]:
         """Yield what a person should know before the results surprise them."""
         yield from naming.notes(self.recorded, self.naming, self.served)
+        yield from pools.notes(self.groups, media=self.images is not None)
         if any(group.limits.adapters is None for group in self.groups) and any(
             record.adapter for record in self.recorded
         ):
@@ -169,7 +179,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     def jobs(self, *, seed: int = 0, speed: float = 1.0) -> list[Job]:
         """Return the requests, with arrivals of this seed, `speed` times as fast."""
         records = scale_rate(redraw_arrivals(self.records, seed), speed)
-        return [self._known(job) for job in jobs_of(records, self.served[0], self.objectives)]
+        jobs = jobs_of(records, self.served[0], self.objectives)
+        return list(pools.completed(jobs, images=self.images, block_tokens=self.block_tokens))
 
     def workload(self, *, seed: int = 0) -> list[Job] | Sessions:
         """Return the requests, or the conversations if their turns are to wait for each other."""
@@ -178,11 +189,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         records = naming.ask(self.recorded, self.naming, self.served[0])
         think_s = read("--think", duration_s, self.think)
         talks = talks_of(records, self.objectives, think_s=think_s, rate=self.rate, seed=seed)
-        return altered(talks, self._known)
-
-    def _known(self, job: Job) -> Job:
-        """Return a job as policies are to know it."""
-        return job if self.block_tokens is None else in_blocks(job, self.block_tokens)
+        return altered(talks, partial(pools.completed, images=self.images, block_tokens=self.block_tokens))
 
     def servers(self, step_scale: float = 1.0) -> list[ServerSpec]:
         """Return the fleet, each step priced at `step_scale` times the cost model's price."""

@@ -35,9 +35,11 @@ def talks_of(
     return Sessions([_moved(talk, opening.t_s) for talk, opening in zip(talks, begun, strict=True)])
 
 
-def altered(talks: Sessions, alter: Callable[[Job], Job]) -> Sessions:
-    """Return the same conversations, each request altered."""
-    return Sessions([[replace(turn, job=alter(turn.job)) for turn in talk] for talk in talks.conversations])
+def altered(talks: Sessions, alter: Callable[[Iterable[Job]], Iterable[Job]]) -> Sessions:
+    """Return the same conversations, their requests altered."""
+    turns = [list(talk) for talk in talks.conversations]
+    jobs = iter(alter(turn.job for talk in turns for turn in talk))
+    return Sessions([[replace(turn, job=next(jobs)) for turn in talk] for talk in turns])
 
 
 def _moved(talk: list[Turn], t_s: float) -> list[Turn]:
