@@ -154,7 +154,8 @@ def parse_fleet(
     the device at a time), lora_load (how long a step waits for one, like 50ms) or else lora_rank, which says
     with load_bandwidth how long that is; role (both, prefill, decode or encode); overlap (nanoflow or
     tokenweave: how the engine keeps several resources of its devices busy at once); and for media
-    encode_speed (tokens a second) or encoder_params (by the data sheet), and encode_start (before each prompt's).
+    encode_speed (tokens a second) or encoder_params (by the data sheet), and encode_start (before those of a
+    prompt).
     Raises ValueError, naming the part that is wrong and the fix.
     """
     return tuple(_group(part.strip(), devices, models) for part in re.split("[,+]", text))
