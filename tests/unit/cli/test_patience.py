@@ -22,7 +22,7 @@ def test_a_simulated_fleet_is_as_patient_as_a_served_one() -> None:
         assert served.parameters[name].default == simulated.parameters[name].default
         assert served.parameters[name].annotation == simulated.parameters[name].annotation
     assert served.parameters["max_hold"].default == simulated.parameters["max_hold_s"].default
-    assert Scenario(trace="t", fleet="f").patience == PATIENCE
+    assert Scenario(trace="t", fleet="1x h100 llama-3-8b").patience == PATIENCE
     assert ControlSettings(retry_budget=RetryBudget()) == PATIENCE
 
 
