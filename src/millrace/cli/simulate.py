@@ -189,7 +189,11 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
     _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.patience, scenario.servers()
     for name in policies:
         scenario.controller(name)
-    scenario.batching_policy()
+    batchings = names_of(scenario.batching)
+    if find and len(batchings) > 1:
+        raise ValueError("--find searches with one batching policy: name one, like --batching split_fuse")
+    for name in batchings or [scenario.batching]:
+        scenario.batching_policy(name)
     if scenario.closed_loop:
         scenario.workload()
     return policies

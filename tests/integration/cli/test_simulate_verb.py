@@ -94,6 +94,22 @@ def test_policies_are_compared_request_by_request_over_all_repeats(
     assert printed(capsys, *words)["comparisons"] == found["comparisons"]
 
 
+def test_batching_policies_are_compared_each_with_each_routing_policy(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    named = ("--routing", "least_work,round_robin", "--batching", "split_fuse,adaptive_budget(tpot_s=0.02)")
+    found = printed(capsys, *SMALL, *named, "--log", str(tmp_path / "log.jsonl"))
+    names = [policy["name"] for policy in found["policies"]]
+    assert names == [
+        "least_work+split_fuse",
+        "least_work+adaptive_budget(tpot_s=0.02)",
+        "round_robin+split_fuse",
+        "round_robin+adaptive_budget(tpot_s=0.02)",
+    ]
+    assert len({policy["e2e_s"]["mean"] for policy in found["policies"]}) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"log-{name}.jsonl" for name in names)
+
+
 def test_sensitivity_runs_again_with_faster_and_slower_steps(capsys: pytest.CaptureFixture[str]) -> None:
     found = printed(capsys, *SMALL, "--sensitivity")
     tpot_s = {1.0: found["policies"][0]["tpot_s"]["mean"]}
@@ -170,6 +186,8 @@ def test_lanes_of_replicas_do_not_overlap_and_change_no_result(
         ((*SMALL[:-1], "1", "--find", "capacity"), "no rate"),
         ((*SMALL, "--find", "capacity", "--sensitivity"), "leave out --sensitivity"),
         ((*SMALL, "--routing", ","), "names no policy"),
+        ((*SMALL, "--find", "capacity", "--batching", "split_fuse,decode_first"), "one batching policy"),
+        ((*SMALL, "--batching", "split_fuse,decode"), "no batching policy is called 'decode'"),
     ],
 )
 def test_what_cannot_be_searched_is_said_in_one_line(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import transformers
 
+from millrace.core.batch import BatchingPolicy
 from millrace.core.replica import Limits
 from millrace.engine.attention import SdpaAttention, Span
 from millrace.engine.detokenizer import ByteDetokenizer
@@ -64,18 +65,21 @@ def prompt(tokens: int, seed: int = 0) -> list[int]:
 class Bench:
     """A replica and its executor, without a server around them."""
 
-    def __init__(self, model: Model, **limits: Any) -> None:
+    def __init__(self, model: Model, *, batching: BatchingPolicy | None = None, **limits: Any) -> None:
         self.limits = Limits(**{"kv_blocks": 64, "block_tokens": 4, "context_tokens": 256, **limits})
-        self.replica = Replica(self.limits, Policy())
+        self.replica = Replica(self.limits, batching or Policy())
         self.executor = TorchExecutor(
             model, kv_blocks=self.limits.kv_blocks, block_tokens=self.limits.block_tokens
         )
 
-    def add(self, id: str, prompt: Sequence[int], max_tokens: int, **options: Any) -> Generation:
+    def add(
+        self, id: str, prompt: Sequence[int], max_tokens: int, *, priority: int = 0, **options: Any
+    ) -> Generation:
         """Let a sequence wait; its text is of no interest."""
         nothing = ByteDetokenizer(lambda token: b"")
         block_tokens = self.limits.block_tokens
         one = generation(id, prompt, max_tokens, detokenizer=nothing, block_tokens=block_tokens, **options)
+        one.sequence.priority = priority
         self.executor.add(one)
         self.replica.add(one.sequence)
         return one

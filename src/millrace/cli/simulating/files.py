@@ -20,7 +20,7 @@ def write_requests(path: Path, every: Sequence[Ran]) -> None:
         for ran in every:
             if ran.task.step_scale != 1:
                 continue
-            about = {"policy": ran.task.policy, "world": "simulated", "seed": ran.task.seed}
+            about = {"policy": ran.task.label, "world": "simulated", "seed": ran.task.seed}
             for outcome in ran.found.outcomes:
                 latencies = {
                     "ttft_s": outcome.ttft_s,
@@ -39,7 +39,7 @@ def write_report(folder: Path, every: Sequence[Ran], scenario: Scenario) -> str:
 
     runs = [
         PolicyRuns(
-            name=ran.task.policy,
+            name=ran.task.label,
             simulated=Run(
                 measured=ran.found.measured,
                 outcomes=ran.found.outcomes,

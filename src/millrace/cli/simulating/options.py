@@ -148,7 +148,11 @@ Routing = Annotated[
 Queueing = Annotated[str, typer.Option(metavar="NAME", help="Queueing policy.", rich_help_panel=POLICIES)]
 Batching = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Batching policy of every replica.", rich_help_panel=POLICIES),
+    typer.Option(
+        metavar="NAMES",
+        help="Batching policies of the replicas to compare, with commas between.",
+        rich_help_panel=POLICIES,
+    ),
 ]
 
 Migration = Annotated[

@@ -77,7 +77,7 @@ def price_table(scenario: Scenario) -> Table:
 def tables(every: Sequence[Ran]) -> Iterator[Table]:
     """One row per policy; then what was asked for beside."""
     main = [ran for ran in every if ran.is_main]
-    yield _table("policy", "times in seconds", [(r.task.policy, r.found) for r in main])
+    yield _table("policy", "times in seconds", [(r.task.label, r.found) for r in main])
     if any(
         known is not None for r in main for known in (r.found.measured.cost_usd, r.found.measured.energy_j)
     ):
@@ -87,13 +87,13 @@ def tables(every: Sequence[Ran]) -> Iterator[Table]:
     if any(r.found.measured.moves_per_request for r in main):
         yield _moves(main)
     apart: list[tuple[str, Simulation | Measured]]
-    apart = [(f"{r.task.policy}, {model}", got) for r in main for model, got in by_model(r).items()]
+    apart = [(f"{r.task.label}, {model}", got) for r in main for model, got in by_model(r).items()]
     if apart:
         yield _table("model", "requests for each model alone", apart)
-    if repeated := [(f"{r.task.policy}, seed {r.task.seed}", r.found) for r in every if r.task.seed]:
+    if repeated := [(f"{r.task.label}, seed {r.task.seed}", r.found) for r in every if r.task.seed]:
         yield _table("repeat", "arrivals drawn anew", repeated)
     if scaled := [r for r in every if r.task.step_scale != 1]:
-        rows = [(f"{r.task.policy}, {r.task.step_scale - 1:+.0%}", r.found) for r in scaled]
+        rows = [(f"{r.task.label}, {r.task.step_scale - 1:+.0%}", r.found) for r in scaled]
         yield _table("sensitivity", "all steps shorter or longer", rows)
     if against := versus(every):
         yield _differences(against)
@@ -113,8 +113,8 @@ def by_model(ran: Ran) -> dict[str, Measured]:
 def versus(every: Sequence[Ran]) -> list[Versus]:
     """Compare each policy with the first, request by request, over all seeds."""
     runs = [ran for ran in every if ran.task.step_scale == 1]
-    names = list(dict.fromkeys(ran.task.policy for ran in runs))
-    outcomes = {(ran.task.policy, ran.task.seed): ran.found.outcomes for ran in runs}
+    names = list(dict.fromkeys(ran.task.label for ran in runs))
+    outcomes = {(ran.task.label, ran.task.seed): ran.found.outcomes for ran in runs}
     seeds = sorted({ran.task.seed for ran in runs})
     found = []
     for name in names[1:]:
@@ -124,13 +124,13 @@ def versus(every: Sequence[Ran]) -> list[Versus]:
 
 
 def _repeats(every: Sequence[Ran], main: Ran) -> list[Ran]:
-    return [ran for ran in every if ran.task.seed and ran.task.policy == main.task.policy]
+    return [ran for ran in every if ran.task.seed and ran.task.label == main.task.label]
 
 
 def _policy(ran: Ran, repeats: Sequence[Ran]) -> dict[str, Any]:
     found = ran.found
     return {
-        "name": ran.task.policy,
+        "name": ran.task.label,
         **msgspec.structs.asdict(found.measured),
         "itl_s": found.itl_s,
         "throughput": found.measured.throughput_rps,
@@ -166,7 +166,7 @@ def _bills(main: Sequence[Ran]) -> Table:
         got = ran.found.measured
         kwh = None if got.energy_j is None else got.energy_j / _KWH_J
         figures = (got.cost_usd, got.usd_per_million_tokens, kwh, got.energy_per_token_j)
-        shown.add_row(ran.task.policy, *("-" if value is None else f"{value:,.3f}" for value in figures))
+        shown.add_row(ran.task.label, *("-" if value is None else f"{value:,.3f}" for value in figures))
     return shown
 
 
@@ -179,7 +179,7 @@ def _gaps(main: Sequence[Ran]) -> Table:
     for ran in main:
         got = ran.found.itl_s
         cells = (f"{got.count:,}", *(f"{getattr(got, point):.3f}" for point in points)) if got else ("0",)
-        shown.add_row(ran.task.policy, *cells)
+        shown.add_row(ran.task.label, *cells)
     return shown
 
 
@@ -193,7 +193,7 @@ def _moves(main: Sequence[Ran]) -> Table:
         down = got.downtime_s
         cells = (f"{getattr(down, point):.4f}" if down else "-" for point in ("mean", "p50", "p99", "max"))
         running = f"{down.count:,}" if down else "0"
-        shown.add_row(ran.task.policy, f"{got.moves_per_request:.4f}", running, *cells)
+        shown.add_row(ran.task.label, f"{got.moves_per_request:.4f}", running, *cells)
     return shown
 
 

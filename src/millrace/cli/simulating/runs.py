@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 from rich.progress import Progress, TaskID
 
+from millrace.cli.options import names_of
 from millrace.cli.output import counting_bar
-from millrace.cli.simulating.scenario import Scenario, Task, carry_out
+from millrace.cli.simulating.scenario import Scenario
+from millrace.cli.simulating.task import Task, carry_out
 from millrace.core.outcome import Outcome
 from millrace.simulate import Simulation
 from millrace.simulate.repeat import spread
@@ -45,19 +48,16 @@ def tasks_of(
     report: Path | None,
 ) -> Iterator[Task]:
     """Yield every run that is wanted, policy by policy; only main runs write files or are reported."""
-    for name in policies:
-        suffix = name if len(policies) > 1 else None
-        yield Task(
-            scenario=scenario,
-            policy=name,
-            log=named(log, suffix),
-            lanes=named(lanes, suffix),
-            watched=report is not None,
-        )
+    batchings = names_of(scenario.batching)
+    compared = batchings if len(batchings) > 1 else [None]
+    every = [Task(scenario=scenario, policy=name, batching=one) for name in policies for one in compared]
+    for task in every:
+        suffix = task.label if len(every) > 1 else None
+        yield replace(task, log=named(log, suffix), lanes=named(lanes, suffix), watched=report is not None)
         for seed in range(1, repeat):
-            yield Task(scenario=scenario, policy=name, seed=seed)
+            yield replace(task, seed=seed)
         for scale in STEP_SCALES if sensitivity else ():
-            yield Task(scenario=scenario, policy=name, step_scale=scale)
+            yield replace(task, step_scale=scale)
 
 
 def run_all(tasks: Sequence[Task], *, processes: int, quiet: bool = False) -> list[Ran]:
@@ -94,7 +94,7 @@ def _unanswered(ran: Ran) -> Iterator[str]:
     kinds = Counter(_NUMBER.sub("", error) for error in errors)
     for kind, count in kinds.most_common(_MOST_KINDS):
         example = next(error for error in errors if _NUMBER.sub("", error) == kind)
-        yield f"{ran.task.policy}: {count:,} requests did not complete: {example}"
+        yield f"{ran.task.label}: {count:,} requests did not complete: {example}"
 
 
 def _idle(ran: Ran, scenario: Scenario) -> Iterator[str]:
@@ -103,9 +103,9 @@ def _idle(ran: Ran, scenario: Scenario) -> Iterator[str]:
         return
     roles = {group.role for group in scenario.groups}
     if "prefill" in roles:
-        yield f"{ran.task.policy}: no prompt went to a replica with role=prefill; try --routing disaggregated"
+        yield f"{ran.task.label}: no prompt went to a replica with role=prefill; try --routing disaggregated"
     if "encode" in roles and scenario.images:
-        yield f"{ran.task.policy}: no image went to a replica with role=encode; try --routing elasticmm"
+        yield f"{ran.task.label}: no image went to a replica with role=encode; try --routing elasticmm"
 
 
 def named(path: Path | None, name: str | None) -> Path | None:
@@ -114,7 +114,7 @@ def named(path: Path | None, name: str | None) -> Path | None:
 
 
 def _watched(bar: Progress, task: Task) -> Simulation:
-    count = bar.add_task(task.policy, total=len(task.scenario.records))
+    count = bar.add_task(task.label, total=len(task.scenario.records))
     return carry_out(task, partial(_advance, bar, count))
 
 

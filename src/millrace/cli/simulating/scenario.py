@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
 from functools import cached_property, partial
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -29,15 +27,13 @@ from millrace.core.cost.energy import energy_source
 from millrace.core.cost.scaled import scaled
 from millrace.core.fleet_spec import FleetGroup, members, parse_fleet
 from millrace.core.lora import spread_adapters
-from millrace.core.outcome import Outcome
 from millrace.core.quantity import bytes_per_s
 from millrace.core.request import Slo
 from millrace.core.trace import TraceRecord
 from millrace.core.trace.reshape import first, scale_lengths, scale_rate
 from millrace.data import open_trace
 from millrace.policies import load
-from millrace.simulate import Job, ServerSpec, Sessions, Simulation, Surroundings, jobs_of, servers, simulate
-from millrace.simulate.lanes import ChromeTrace
+from millrace.simulate import Job, ServerSpec, Sessions, Surroundings, jobs_of, servers
 from millrace.simulate.media import Images
 from millrace.simulate.repeat import redraw_arrivals
 
@@ -243,56 +239,10 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 leaving=leaving_of(self.surroundings, self.groups),
             )
 
-    def batching_policy(self) -> BatchingPolicy:
-        """Return a fresh batching policy."""
-        policy: BatchingPolicy = load("batching", self.batching)
+    def batching_policy(self, name: str | None = None) -> BatchingPolicy:
+        """Return a fresh batching policy: that of this name, or the only one that was asked for."""
+        policy: BatchingPolicy = load("batching", name or self.batching)
         return policy
-
-
-class Task(Struct, frozen=True, kw_only=True):
-    """One run of a scenario: under which policy, with which arrivals, at which prices, with what written.
-
-    `log` is a file for events, `lanes` one for runs of steps; with `watched`, how full the fleet was is told.
-    """
-
-    scenario: Scenario
-    policy: str
-    seed: int = 0
-    step_scale: float = 1.0
-    log: Path | None = None
-    lanes: Path | None = None
-    watched: bool = False
-
-
-def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> Simulation:
-    """Simulate one task, in whatever process this is."""
-    scenario = task.scenario
-    fleet = scenario.servers(task.step_scale)
-    with in_options(), ExitStack() as files:
-        lanes = _lanes(files, task.lanes, task.policy, fleet)
-        return simulate(
-            scenario.workload(seed=task.seed),
-            fleet,
-            scenario.controller(task.policy),
-            scenario.batching_policy(),
-            slo=scenario.objectives,
-            surroundings=scenario.surroundings,
-            log=files.enter_context(task.log.open("wb")).write if task.log else None,
-            progress=progress,
-            runs=lanes.tell if lanes else None,
-            metered=scenario.energy,
-            itl=scenario.itl,
-            occupancy=task.watched,
-        )
-
-
-def _lanes(
-    files: ExitStack, path: Path | None, title: str, fleet: Sequence[ServerSpec]
-) -> ChromeTrace | None:
-    if path is None:
-        return None
-    write = files.enter_context(path.open("wb")).write
-    return files.enter_context(closing(ChromeTrace(write, title, [server.id for server in fleet])))
 
 
 def _again(*fields: Any) -> Scenario:
