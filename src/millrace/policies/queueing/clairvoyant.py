@@ -15,8 +15,8 @@ requests go first come first served, until it is `trust_from` again. Answers are
 length, the last `remembered` of each power of four, or else a queue that is worked off from the short end
 would look like chance.
 
-Source: Clairvoyant: Predictive SJF Scheduling to Mitigate Head-of-Line Blocking in Serial LLM Backends, whose
-order is by class and time of arrival; the correction, the sets and the watch are this project's.
+Source: Clairvoyant (arXiv:2606.07248), a sidecar for serial backends, whose order is by class and time of
+arrival; the correction, the sets and the watch are this project's.
 """
 
 from __future__ import annotations

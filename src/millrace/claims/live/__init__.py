@@ -1,0 +1,1 @@
+"""What receipts need that ask real engines."""
