@@ -157,7 +157,7 @@ def _short_s(found: list[Answered]) -> float:
 
 
 def bounds_s(found: list[Answered], patience_s: float) -> list[float]:
-    """Return how long each may wait, in the order of arrival: for those before it, patience, and one answer."""
+    """Return how long each may wait, in order of arrival: for those before it, patience, and one answer."""
     before = [0.0, *accumulate(one.served_s for one in found)]
     longest = max(one.served_s for one in found)
     return [ahead + patience_s + longest for ahead in before[: len(found)]]
