@@ -1,9 +1,9 @@
-"""How long a prediction takes: its numbers, and the trees by LightGBM, onnxruntime, Python and a walk of nodes.
+"""How long a prediction takes: its numbers, and the trees by LightGBM, onnxruntime, Python and node by node.
 
     python -m benchmarks.length_prediction [--json]
 
-One row at a time, as a gateway asks. Each figure is the mean over the texts in the best of many rounds, all rounds
-in turn, so that whatever else the machine does disturbs them alike.
+One row at a time, as a gateway asks. Each figure is the mean over the texts in the best of many rounds; ways
+take turns, so that whatever else the machine does disturbs them alike.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Boosted trees as plain numbers, and a function in Python that adds up their leaves.
 
-One row is evaluated at a time. Walking nodes in Python takes several times as long as LightGBM's own call;
-the same trees written out as expressions take less than it (`benchmarks/length_prediction.py` measures all).
+One row is evaluated at a time. Walking nodes in Python takes about twice as long as LightGBM's own call; the
+same trees written out as expressions take less than it, as long as they are no more than a few hundred
+(`benchmarks/length_prediction.py` measures all).
 """
 
 from __future__ import annotations
