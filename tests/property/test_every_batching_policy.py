@@ -99,3 +99,12 @@ def test_the_same_batch_gets_the_same_grants_and_is_left_as_it_was(
 @given(batch=batches())
 def test_a_batch_with_work_is_never_left_idle(policy: BatchingPolicy, batch: Batch) -> None:
     assert bool(tokens(policy.plan(batch))) == bool(batch.running or batch.waiting)
+
+
+@given(batch=batches())
+def test_split_fuse_fills_its_budget_exactly_as_long_as_there_is_anything_to_compute(batch: Batch) -> None:
+    plan = load("batching", "split_fuse").plan(batch)
+    seats = batch.sequences - len(batch.running)
+    wanted = batch.decoding + sum(sequence.missing for sequence in batch.prefilling)
+    wanted += sum(batch.missing_tokens(sequence) for sequence in list(batch.waiting)[:seats])
+    assert tokens(plan) == min(batch.step_tokens, wanted)
