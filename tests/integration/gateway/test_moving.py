@@ -73,7 +73,7 @@ async def idle(engine: Engine) -> bool:
 
 async def all_idle(engines: dict[str, Engine]) -> None:
     for engine in engines.values():
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not await idle(engine):
                 await asyncio.sleep(0.05)
 

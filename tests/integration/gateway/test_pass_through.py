@@ -209,7 +209,7 @@ def test_the_plain_event_loop_serves_as_well() -> None:
             engine.script = Script(breaks="reset", break_after=1)
             assert "error" in (await one.ask(chat(stream=True))).events[-1]
 
-    asyncio.run(asyncio.wait_for(scenario(), 20.0))
+    asyncio.run(asyncio.wait_for(scenario(), 60.0))
 
 
 def test_a_clients_base_url_will_do_for_a_backend() -> None:

@@ -22,7 +22,7 @@ from millrace.engine.weights import load_model
 from millrace.engine.wire import TransferError
 from millrace.replica.table import Table
 from tests.unit.engine.checkpoints import prompt, save_checkpoint
-from tests.unit.engine.two_loops import Link, Side, linked, params, tokens_of, until_free
+from tests.unit.engine.two_loops import PATIENCE_S, Link, Side, linked, params, tokens_of, until_free
 
 PROMPT, LENGTH = prompt(21), 60
 
@@ -60,7 +60,7 @@ def play(model: Model, scene: Scene, *, target_blocks: int = 64) -> list[int]:
             await until_free(source, target)
         return told
 
-    return asyncio.run(asyncio.wait_for(whole(), 30))
+    return asyncio.run(asyncio.wait_for(whole(), PATIENCE_S))
 
 
 async def begun(source: Side, tokens: int) -> tuple[Answer, list[int]]:

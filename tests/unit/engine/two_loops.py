@@ -26,6 +26,7 @@ from millrace.policies.batching.split_fuse import Policy
 from millrace.replica.replica import Replica
 
 BLOCKS, BLOCK_TOKENS = 64, 4
+PATIENCE_S = 90.0  # a machine may stand still for a while; less than a test may take
 NUMBERS = count()
 ENVELOPE = Envelope("cmpl-1", 0, "m")
 
@@ -169,6 +170,6 @@ async def tokens_of(answer: Answer) -> list[int]:
 
 async def until_free(*sides: Side) -> None:
     """Wait until nothing is held on either side."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not all(side.free for side in sides):
             await asyncio.sleep(0.01)

@@ -130,7 +130,7 @@ def test_an_engine_that_ends_by_itself_is_named_and_started_again_on_its_port(tm
             keeping = asyncio.create_task(fleet.keep_engines(told.append))
             assert pid is not None
             os.kill(pid, signal.SIGTERM)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while sum("is back" in line for line in told) < 2:
                     await asyncio.sleep(0.01)
             assert (engine.alive, engine.url) == (True, url)
