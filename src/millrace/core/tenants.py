@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from millrace.core.event import Event
-from millrace.core.fleet import Held, Left, Sent
+from millrace.core.fleet import Held, Left
 from millrace.core.ranked import Ranked
 from millrace.core.request import Request
 
@@ -19,13 +18,13 @@ class TenantLines:
         self._lines: dict[str, dict[str, Ranked]] = {}
         self._requests: dict[str, Request] = {}
 
-    def note(self, fact: Event | Sent | Held | Left) -> None:
-        """Let a request enter its line, or leave it; nothing else matters here."""
+    def note(self, fact: Held | Left) -> None:
+        """Let a request enter its line, or leave it."""
         if isinstance(fact, Held):
             self._requests[fact.request.id] = fact.request
             of_model = self._lines.setdefault(fact.request.model, {})
             of_model.setdefault(fact.request.tenant, Ranked()).put(fact.request.id, fact.number)
-        elif isinstance(fact, Left):
+        else:
             self._leave(fact.request)
 
     def tenants(self, model: str) -> Iterable[str]:

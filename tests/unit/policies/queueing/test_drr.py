@@ -58,6 +58,7 @@ def test_who_leaves_without_being_sent_takes_no_turn() -> None:
     policy.note(Ticked(1.0))
     assert policy.first("m", FLEET) == "a1"
     policy.note(Left(0.0, held[1]))
+    assert policy.first("m", FLEET) == "b0"
     policy.note(Ticked(1.0))
     assert served(policy, *held[2:]) == ["b0", "b1"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millrace.control.flight import Flight
-from millrace.core.event import Cancelled, Failed, Finished, Ticked
+from millrace.core.event import Cancelled, Event, Failed, Finished, Ticked
 from millrace.core.fleet import Sent
 from millrace.core.request import Request
 from millrace.policies.queueing.las import FEW_PROGRAMS, Policy
@@ -51,7 +51,7 @@ def test_waiting_makes_up_for_service() -> None:
 
 def test_answers_that_nobody_counted_or_that_broke_attain_nothing() -> None:
     policy = Policy()
-    ends = Finished(0.0, "0"), Failed(0.0, "1", "broke"), Cancelled(0.0, "2"), Ticked(0.0)
+    ends: tuple[Event, ...] = Finished(0.0, "0"), Failed(0.0, "1", "broke"), Cancelled(0.0, "2"), Ticked(0.0)
     for number, end in enumerate(ends):
         policy.note(Sent(0.0, of("s", str(number)), "r"))
         policy.note(end)

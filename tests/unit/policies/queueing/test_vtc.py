@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.core.event import Cancelled, Failed, Finished, Started, Ticked
+from millrace.core.event import Cancelled, Event, Failed, Finished, Started, Ticked
 from millrace.core.fleet import Left
 from millrace.core.request import Request
 from millrace.policies.queueing.vtc import FEW_ACCOUNTS, Policy
@@ -37,14 +37,13 @@ def test_answers_are_charged_when_they_end_twice_as_dear_as_prompts() -> None:
 
 def test_what_nobody_counted_is_charged_as_the_mean_or_as_the_most_it_may_be() -> None:
     policy = Policy(prompt_weight=0.0)
-    for number, end in enumerate(
-        [
-            Finished(1.0, "a0"),  # the engine did not say: as long as it may be
-            Cancelled(1.0, "a1"),  # nobody began to answer
-            Failed(1.0, "a2", "broke"),
-            Finished(1.0, "a3", output_tokens=10),
-        ]
-    ):
+    ends: list[Event] = [
+        Finished(1.0, "a0"),  # the engine did not say: as long as it may be
+        Cancelled(1.0, "a1"),  # nobody began to answer
+        Failed(1.0, "a2", "broke"),
+        Finished(1.0, "a3", output_tokens=10),
+    ]
+    for number, end in enumerate(ends):
         send(policy, of("a", number), held=False)
         policy.note(end)
     assert policy.charged("a") == 2 * (50 + 10)
