@@ -7,7 +7,7 @@ names its source; `load`, the command line, the property tests and the docs find
 from __future__ import annotations
 
 import ast
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import import_module
 from inspect import getdoc
 from operator import attrgetter
@@ -118,7 +118,11 @@ def _fields(kind: Any) -> dict[str, Any]:
     """Return the settings of a policy with their defaults; fields that it learns (init=False) are none."""
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise ValueError(f"{kind!r} is not a dataclass; the settings of a policy are its fields")
-    return {f.name: f.default for f in fields(kind) if f.init}
+    return {f.name: _default(f) for f in fields(kind) if f.init}
+
+
+def _default(setting: Field[Any]) -> Any:
+    return setting.default if setting.default_factory is MISSING else setting.default_factory()
 
 
 def _converted(kind: Any, settings: dict[str, Any]) -> dict[str, Any]:
