@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from millrace.cli.waiting import RULES
 from millrace.control import ControlSettings, RetryBudget
 
 FAILURES = "When engines fail or are busy"
 BUDGET = RetryBudget()
-PATIENCE = ControlSettings(retry_budget=BUDGET)
+PATIENCE = ControlSettings(retry_budget=BUDGET, queue=RULES)
 """What both do if nobody says otherwise."""
 
 MaxAttempts = Annotated[

@@ -11,13 +11,14 @@ import msgspec
 import typer
 from msgspec import UNSET
 
-from millrace.cli import knowing, patience, predicting
+from millrace.cli import knowing, patience, predicting, waiting
 from millrace.cli import serving_options as options
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.cli.patience import BUDGET, PATIENCE
 from millrace.cli.route import shadows
 from millrace.cli.serving import aliases_of, fallbacks_of, in_options, words_of
 from millrace.cli.serving_demo import serve_demo
+from millrace.cli.waiting import rules_of
 from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.core.replica import ReplicaSpec
 from millrace.core.ways import Assumed
@@ -66,6 +67,8 @@ def run(
     max_held: patience.MaxHeld = PATIENCE.max_held,
     max_hold: patience.MaxHold = PATIENCE.max_hold_s,
     max_waiting: patience.MaxWaiting = None,
+    band: waiting.Bands = None,
+    queue_rules: waiting.Rules = "",
     prefix_knowledge: knowing.Knowledge = "sent",
     prefix_ttl: knowing.Ttl = None,
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
@@ -79,20 +82,25 @@ def run(
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
     _require_one(demo, backend)
-    said = predicting.with_serial(context)
+    _serve(predicting.with_serial(context))
+
+
+def _serve(said: Mapping[str, Any]) -> None:
+    """Serve as the options, by their parameters' names, say."""
     with in_options():
         patient, settings = _control(said), _gateway(said)
         knowing.require_speakers(settings, patient)
-    watching = None if shadow is None else Shadows(shadows(shadow))
+    watching = None if said["shadow"] is None else Shadows(shadows(said["shadow"]))
     controller = _controller(said, patient, watching)
     wording = predicting.wording_of(said)
-    if not demo:
+    if not said["demo"]:
         serve = partial(run_gateway, settings, controller, watching, wording)
-        raise typer.Exit(_served(partial(serve, tokenizers=knowing.tokenizers_of(tokenizer))))
+        raise typer.Exit(_served(partial(serve, tokenizers=knowing.tokenizers_of(said["tokenizer"]))))
     _served(lambda: require_free(settings))
     again = words_of(said, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))
-    gateway = gateway_command(routing=routing, event_log=event_log, port=port, options=again)
-    raise typer.Exit(serve_demo(engines, gateway, drain_s=drain))
+    named = {name: said[name] for name in ("routing", "event_log", "port")}
+    gateway = gateway_command(**named, options=again)
+    raise typer.Exit(serve_demo(said["engines"], gateway, drain_s=said["drain"]))
 
 
 def _controller(said: Mapping[str, Any], patient: ControlSettings, watching: Shadows | None) -> Controller:
@@ -123,6 +131,7 @@ def _control(said: Mapping[str, Any]) -> ControlSettings:
         log_scores=said["log_scores"] or UNSET,
         max_in_flight=1 if said["serial"] else UNSET,
         leaving=Assumed() if said["failover"] == "on" else UNSET,
+        queue=rules_of(said["band"], said["queue_rules"]),
         **knowing.control_fields_of(said),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from millrace.cli import knowing, patience
+from millrace.cli import knowing, patience, waiting
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -54,6 +54,8 @@ def run(
     prefix_ttl: knowing.Ttl = None,
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
     block_tokens: knowing.SimulatedBlockTokens = None,
+    band: waiting.Bands = None,
+    queue_rules: waiting.Rules = "",
     faults: options.Faults = None,
     failover: options.Failover = "off",
     scrape: options.Scrape = None,
@@ -171,6 +173,8 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
         raise ValueError("--find capacity sets the rate, and --closed-loop lets it follow: leave it out")
     if scenario.think is not None and not scenario.closed_loop:
         raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
+    if scenario.patience.rules.saturation is not None and scenario.scrape is None:
+        raise ValueError("--queue-rules: saturation goes by what engines report: say --scrape 1s too")
     if scenario.profile and scenario.calibration is not None:
         raise ValueError("--profile and --calibration both price steps: leave out one of them")
     pools.check(

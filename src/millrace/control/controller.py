@@ -16,6 +16,7 @@ from millrace.control.placing import Placer
 from millrace.control.refusals import SATURATED
 from millrace.control.settings import ControlSettings
 from millrace.control.state import State
+from millrace.control.waiting import waiting
 from millrace.control.witness import Witness
 from millrace.core.event import (
     Action,
@@ -34,7 +35,7 @@ from millrace.core.event import (
     Started,
     Ticked,
 )
-from millrace.core.fleet import FleetView, MigrationPolicy, QueueingPolicy, RoutingPolicy, Sent
+from millrace.core.fleet import FleetView, MigrationPolicy, QueueingPolicy, RoutingPolicy, Sent, Waiting
 
 
 class Controller:
@@ -121,6 +122,10 @@ class Controller:
         if expiry_s is None or move_s is None:
             return move_s if expiry_s is None else expiry_s
         return min(expiry_s, move_s)
+
+    def waiting(self, now_s: float) -> list[Waiting]:
+        """Return who is held, by model, priority and tenant, as seen at this moment."""
+        return waiting(self.state.held, now_s)
 
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory that the prefix index of each replica takes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET
 
@@ -49,6 +49,10 @@ class Gate:
     def full(self, ready: Iterable[ReplicaView]) -> frozenset[str]:
         """Return the replicas with which as many requests are, or wait, as may."""
         return frozenset(one.id for one in ready if self._has_no_room(one)) if self._counts else frozenset()
+
+    def is_closed(self, ready: Sequence[ReplicaView]) -> bool:
+        """Whether nobody has room, so that it does not matter whose turn it is."""
+        return self._counts and bool(ready) and all(map(self._has_no_room, ready))
 
     def _has_no_room(self, replica: ReplicaView) -> bool:
         if self._most is not None and replica.in_flight >= self._most:

@@ -136,6 +136,8 @@ class Placer:
         held = self.state.held
         while queue := held.get(model):
             view = self.state.view(now_s, model)
+            if self.gate.is_closed(view.ready_for(model)):
+                return
             flight = self._turns.next(queue, model, view)
             if flight is None:
                 return

@@ -209,6 +209,19 @@ class Left(Struct, frozen=True):
     request: Request
 
 
+class Waiting(Struct, frozen=True):
+    """Who is held for a model: so many of a tenant in a band of priorities, the first since `oldest_s` ago.
+
+    `priority` is the one at which the band begins. Tenants beyond the largest few are one, called "other".
+    """
+
+    model: str
+    priority: int
+    tenant: str
+    held: int
+    oldest_s: float
+
+
 class Learning(Protocol):
     """A policy that remembers. What it is asked must not change it; what it is told may."""
 

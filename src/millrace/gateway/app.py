@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from millrace.core.event import (
     Reported,
     Ticked,
 )
+from millrace.core.fleet import Waiting
 from millrace.core.prompt import InvalidRequestError, Kind, describe
 from millrace.gateway import errors
 from millrace.gateway.admin import Admin
@@ -33,7 +34,7 @@ from millrace.gateway.errors import Fault
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.failover import ResumableExchange
 from millrace.gateway.fleet import Fleet, way_between
-from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of
+from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of, urgency_of
 from millrace.gateway.journal import Journal
 from millrace.gateway.local import answer_locally
 from millrace.gateway.metrics import Metrics
@@ -49,7 +50,7 @@ from millrace.gateway.upstream import Engine
 from millrace.gateway.wire import Wire
 from millrace.gateway.wording import Wording
 
-SHUTTING_DOWN = Fault(503, "the gateway is shutting down", retry_after_s=errors.RESTART_S)
+SHUTTING_DOWN = errors.ending("the gateway is shutting down", sent=False)
 
 
 class Mind(Protocol):
@@ -63,6 +64,9 @@ class Mind(Protocol):
 
     def prefix_index_bytes(self) -> dict[str, int]:
         """Memory that the prefix index of each replica takes."""
+
+    def waiting(self, now_s: float) -> Sequence[Waiting]:
+        """Who is held, by model, priority and tenant."""
 
 
 class Gateway:
@@ -150,8 +154,8 @@ class Gateway:
         self.fleet.members[engine.id].lose()
 
     def end_all(self, why: str) -> None:
-        """Give up on whatever is still in flight."""
-        for exchange in list(self.exchanges.values()):
+        """Give up on whatever is still in flight; first on who is held, lest it is sent while others end."""
+        for exchange in sorted(self.exchanges.values(), key=lambda one: one.engine is not None):
             self.tell(Cancelled(self.now_s(), exchange.request.id))
             exchange.cut(why, "drained")
 
@@ -181,6 +185,8 @@ class Gateway:
                 measure=self.settings.measure,
                 served=self._served,
             )
+            if urgency := urgency_of(noted, self.now_s()):
+                asked = replace(asked, request=replace(asked.request, **urgency))
         except InvalidRequestError as error:
             self.metrics.errors["unknown", "400"] += 1
             fault = Fault(400, str(error), error.param)

@@ -62,6 +62,11 @@ class Counted:
         if self._started_s is not None and tokens > 1:
             self._counted().tpot.observe((monotonic() - self._started_s) / (tokens - 1))
 
+    def _count_dropped(self, reason: str | None) -> None:
+        """Count a request that never got to an engine, if there is a reason for it."""
+        if reason is not None:
+            self._gateway.metrics.dropped[self._gateway.known_model(self.model), reason] += 1
+
     def _count_end(self, outcome: str, status: int | None) -> Series:
         series = self._series or self._counted()
         series.end(outcome, monotonic() - self._arrived_s)

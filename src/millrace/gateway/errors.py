@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from millrace.core.event import Reason, Refuse
 from millrace.core.prompt import Kind
 
 LONGEST_RETRY_S = 120.0
@@ -45,17 +46,49 @@ _ANTHROPIC = {
     504: "timeout_error",
 }
 
+Dropped = Reason | Literal["rejected-shutting-down", "rejected-context-cancelled"]
+"""Why a request was given up before an engine had it: the controller's reasons, and the gateway's own."""
+
+_IN_LLMDS_WORDS: dict[Dropped, Dropped | None] = {
+    "rejected-capacity": "rejected-saturated",
+    "rejected-capacity-priority": "rejected-saturated",
+    "rejected-capacity-tenant": "rejected-saturated",
+    "rejected-deadline": "rejected-ttl-expired",
+    "rejected-late": "rejected-ttl-expired",
+    "rejected-other": None,
+}
+"""What llm-d's router says in its header where it tells fewer cases apart; None is nothing."""
+
 encode = msgspec.json.encode
 
 
 class Fault(Struct, frozen=True):
-    """What went wrong, for one client. `code` replaces the status's usual one."""
+    """What went wrong, for one client. `code` replaces the status's usual one, and `dropped` both."""
 
     status: int
     message: str
     param: str | None = None
     code: str | None = None
     retry_after_s: float | None = None
+    dropped: Dropped | None = None
+
+
+def refused(action: Refuse) -> Fault:
+    """Return the fault that tells a client of the controller's refusal."""
+    unknown = action.status == 404
+    return Fault(
+        action.status,
+        action.why,
+        "model" if unknown else None,
+        "model_not_found" if unknown else None,
+        action.retry_after_s,
+        None if action.reason is UNSET else action.reason,
+    )
+
+
+def ending(why: str, *, sent: bool) -> Fault:
+    """Return what a client hears of the gateway's end, whose request may have been sent to an engine."""
+    return Fault(503, why, retry_after_s=RESTART_S, dropped=None if sent else "rejected-shutting-down")
 
 
 def answer(
@@ -66,6 +99,8 @@ def answer(
     fields = [b"content-type: application/json\r\n"]
     if fault.status >= 429:
         fields.append(_retry_fields(fault))
+    if fault.dropped and (word := _IN_LLMDS_WORDS.get(fault.dropped, fault.dropped)):
+        fields.append(b"x-llm-d-request-dropped-reason: %b\r\n" % word.encode())
     if allow:
         fields.append(b"allow: %b\r\n" % allow.encode())
     if kind == "messages":
@@ -104,9 +139,8 @@ def _body(fault: Fault, kind: Kind, request_id: bytes) -> dict[str, Any]:
         error = {"type": _ANTHROPIC.get(fault.status, "invalid_request_error"), "message": fault.message}
         return {"type": "error", "error": error, "request_id": request_id.decode()}
     type_, code = _OPENAI.get(fault.status, ("api_error", None))
-    return {
-        "error": {"message": fault.message, "type": type_, "param": fault.param, "code": fault.code or code}
-    }
+    code = fault.dropped or fault.code or code
+    return {"error": {"message": fault.message, "type": type_, "param": fault.param, "code": code}}
 
 
 def _retry_fields(fault: Fault) -> bytes:

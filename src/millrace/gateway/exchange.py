@@ -128,10 +128,8 @@ class Exchange(Counted):
             self._end("engine_error", head.status)
             self._deliver(head, body)
         else:
-            code = "model_not_found" if action.status == 404 else None
-            fault = Fault(action.status, action.why, "model" if code else None, code, action.retry_after_s)
             self._end("refused", action.status)
-            self.client.respond(errors.answer(fault, self.wire_id, kind=self.kind, close=self.client.closing))
+            self._answer_with(errors.refused(action))
 
     def cut(self, why: str, outcome: str) -> None:
         """End a request whatever its state, telling the client why as well as can be."""
@@ -220,6 +218,7 @@ class Exchange(Counted):
         """Free the engine at once; nobody reads the answer."""
         now_s = self._gateway.now_s()
         self._gateway.metrics.aborted["client"] += 1
+        self._count_dropped("rejected-context-cancelled" if self.engine is None else None)
         self._end("client_cancelled", None)
         self._gateway.tell(Cancelled(now_s, self.request.id))
 
@@ -263,9 +262,11 @@ class Exchange(Counted):
             answer.cut(why)
             self.client.done()
         else:
-            close = self.client.closing
-            fault = Fault(503, why, retry_after_s=errors.RESTART_S)
-            self.client.respond(errors.answer(fault, self.wire_id, kind=self.kind, close=close))
+            self._answer_with(errors.ending(why, sent=self.engine is not None))
+
+    def _answer_with(self, fault: Fault) -> None:
+        self._count_dropped(fault.dropped)
+        self.client.respond(errors.answer(fault, self.wire_id, kind=self.kind, close=self.client.closing))
 
     def _finish(self, status: int, usage: Usage, *, begins: bool = False) -> None:
         """Count the answer and tell the controller of its end; of its beginning too if both came at once."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Container
 from itertools import count
 from time import time_ns
+from typing import Any
 
 from millrace.core.prompt import NO_SLO, InvalidRequestError
 from millrace.core.request import Slo
@@ -18,6 +19,7 @@ SESSION_FIELDS = (b"x-session-id", b"x-session-token", b"x-session-affinity", b"
 
 _SESSION_FIELDS = frozenset(SESSION_FIELDS)
 _SLO_FIELDS = frozenset((b"x-llm-d-slo-ttft-ms", b"x-llm-d-slo-tpot-ms", b"x-slo-ttft-ms", b"x-slo-tpot-ms"))
+_INTEGER = re.compile(rb"[+-]?\d{1,9}")
 _SANE = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -61,6 +63,19 @@ def slo_of(noted: dict[bytes, bytes]) -> Slo:
     return Slo(ttft_s=ttft_s, tpot_s=tpot_s)
 
 
+def urgency_of(noted: dict[bytes, bytes], now_s: float) -> dict[str, Any]:
+    """Return the fields of a request that its headers set: its priority, and the moment it is due.
+
+    Raises InvalidRequestError.
+    """
+    found: dict[str, Any] = {}
+    if (priority := noted.get(b"x-priority")) is not None:
+        found["priority"] = _integer(priority, "x-priority")
+    if (within := noted.get(b"x-deadline-ms")) is not None:
+        found["deadline_s"] = now_s + _milliseconds(within, "x-deadline-ms") / 1000
+    return found
+
+
 def _seconds(noted: dict[bytes, bytes], name: str) -> float | None:
     for field in (f"x-llm-d-{name}", f"x-{name}"):
         value = noted.get(field.encode())
@@ -79,3 +94,9 @@ def _milliseconds(value: bytes, field: str) -> float:
             f"{field}: expected milliseconds above 0, got {value.decode('latin-1')!r}", field
         )
     return number
+
+
+def _integer(value: bytes, field: str) -> int:
+    if not _INTEGER.fullmatch(value):
+        raise InvalidRequestError(f"{field}: expected a whole number, got {value.decode('latin-1')!r}", field)
+    return int(value)

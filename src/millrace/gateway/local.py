@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from millrace import __version__
+from millrace.core.fleet import Waiting
 from millrace.gateway import errors
 from millrace.gateway.errors import Fault, encode
+from millrace.gateway.metrics import escaped
 from millrace.gateway.request import Incoming
 from millrace.gateway.routes import INFERENCE
 
@@ -169,15 +171,24 @@ def gauges(gateway: Gateway) -> list[tuple[str, str, dict[str, float]]]:
         for name, member in fleet.members.items()
         if member.scraped_s is not None
     }
+    waits = {_labels(one): one for one in gateway.controller.waiting(now_s)}
+    held = {labels: float(one.held) for labels, one in waits.items()}
+    oldest = {labels: one.oldest_s for labels, one in waits.items()}
     remembered = {"": float(gateway.remembered_bytes)}
     held_bytes = gateway.controller.prefix_index_bytes()
     indexes = {f'replica="{name}"': float(size) for name, size in held_bytes.items()}
     return [
         ("request_running", "Requests sent to a replica and not ended", running),
         ("flow_control_queue_size", "Requests held back", {"": float(waiting)}),
+        ("flow_control_held", "Requests that wait, by whose and how urgent they are", held),
+        ("flow_control_oldest_wait_seconds", "Since the first of those that wait came", oldest),
         ("pool_ready_replicas", "Replicas that can be sent requests", {"": float(fleet.ready)}),
         ("scrape_age_seconds", "Since a replica last spoke of its load", ages),
         ("failover_bytes", "Memory of what streams take to go on elsewhere", remembered),
         ("prefix_index_bytes", "Memory of what is known of a replica's prefix cache", indexes),
         ("client_connections", "Open client connections", {"": float(len(gateway.clients))}),
     ]
+
+
+def _labels(one: Waiting) -> str:
+    return f'model="{escaped(one.model)}",priority="{one.priority}",tenant="{escaped(one.tenant)}"'

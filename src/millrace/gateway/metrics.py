@@ -50,7 +50,7 @@ class Series:
     )
 
     def __init__(self, model: str, replica: str) -> None:
-        self.labels = f'model="{_escaped(model)}",replica="{_escaped(replica)}"'
+        self.labels = f'model="{escaped(model)}",replica="{escaped(replica)}"'
         self.ttft = Histogram(_SECONDS)
         self.tpot = Histogram(_PER_TOKEN_SECONDS)
         self.itl = Histogram(_PER_TOKEN_SECONDS)
@@ -92,6 +92,7 @@ class Metrics:
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], Series] = {}
         self.errors: Counter[tuple[str, str]] = Counter()
+        self.dropped: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
         self.aborted: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
@@ -141,8 +142,10 @@ class Metrics:
             yield _histogram("request_duration_seconds", labels, duration)
 
     def _counters(self) -> Iterator[str]:
-        errors = {f'model="{_escaped(m)}",error_code="{c}"': float(n) for (m, c), n in self.errors.items()}
+        errors = {f'model="{escaped(m)}",error_code="{c}"': float(n) for (m, c), n in self.errors.items()}
         yield _family("request_error_total", "Errors answered to clients", "counter", errors)
+        dropped = {f'model="{escaped(m)}",reason="{r}"': float(n) for (m, r), n in self.dropped.items()}
+        yield _family("flow_control_dropped_total", "Requests given up while held", "counter", dropped)
         yield _family(
             "retry_total", "Attempts made because one before failed", "counter", _by("reason", self.retries)
         )
@@ -162,7 +165,7 @@ class Metrics:
             "stream_unfinished_total", "Streams an engine ended without end mark", "counter", unfinished
         )
         shadowed = {
-            f'policy="{_escaped(policy)}",agreement="{how}"': float(count)
+            f'policy="{escaped(policy)}",agreement="{how}"': float(count)
             for (policy, how), count in self.shadowed.items()
         }
         yield _family("shadow_decision_total", "What shadows made of decisions", "counter", shadowed)
@@ -183,12 +186,12 @@ def outcome_of(status: int) -> str:
 
 
 def _by(label: str, counter: Counter[str]) -> dict[str, float]:
-    return {f'{label}="{_escaped(value)}"': float(count) for value, count in counter.items()}
+    return {f'{label}="{escaped(value)}"': float(count) for value, count in counter.items()}
 
 
 def _by_replica(label: str, counters: dict[str, Counter[str]]) -> dict[str, float]:
     return {
-        f'replica="{_escaped(replica)}",{label}="{_escaped(value)}"': float(count)
+        f'replica="{escaped(replica)}",{label}="{escaped(value)}"': float(count)
         for replica, counter in counters.items()
         for value, count in counter.items()
     }
@@ -214,5 +217,6 @@ def _histogram(name: str, labels: str, histogram: Histogram) -> str:
     return "".join(lines)
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Return a label's value as the text format has it."""
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

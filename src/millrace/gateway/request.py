@@ -43,6 +43,8 @@ _NOTED = {
     b"x-llm-d-slo-tpot-ms": True,
     b"x-slo-ttft-ms": True,
     b"x-slo-tpot-ms": True,
+    b"x-priority": True,
+    b"x-deadline-ms": True,
 }
 _UPGRADING = frozenset((b"connection", b"upgrade", b"http2-settings"))
 _PLAIN_CONNECTION = frozenset((b"", b"keep-alive", b"close", b"upgrade", b"http2-settings", b"te"))

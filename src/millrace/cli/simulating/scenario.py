@@ -19,6 +19,7 @@ from millrace.cli.simulating import pools
 from millrace.cli.simulating.meanwhile import giving, leaving_of, surroundings_of
 from millrace.cli.simulating.pricing import Price, parse_profiles, powered, price_of
 from millrace.cli.simulating.talks import altered, talks_of
+from millrace.cli.waiting import rules_of
 from millrace.control import Controller, ControlSettings, RetryBudget
 from millrace.control.settings import PrefixKnowledge
 from millrace.core.batch import BatchingPolicy
@@ -71,6 +72,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     prefix_ttl: float | None = None
     prefix_index_bytes: int = PATIENCE.prefix_index_bytes
     block_tokens: int | None = None
+    band: Sequence[str] | None = None
+    queue_rules: str = ""
     faults: str | None = None
     failover: str = "off"
     cold_start: str | None = None
@@ -90,8 +93,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, by name."""
-        named = ((name, getattr(self, name)) for name in self.__struct_fields__)
-        return {name: value for name, value in named if value is not None}
+        return {name: v for name in self.__struct_fields__ if (v := getattr(self, name)) is not None}
 
     @cached_property
     def groups(self) -> tuple[FleetGroup, ...]:
@@ -232,6 +234,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 max_hold_s=self.max_hold_s,
                 max_waiting=UNSET if self.max_waiting is None else self.max_waiting,
                 log_scores=self.log_scores or UNSET,
+                queue=rules_of(self.band, self.queue_rules),
                 retry_budget=RetryBudget(
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),
