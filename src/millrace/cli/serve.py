@@ -67,8 +67,7 @@ def run(
     max_held: patience.MaxHeld = PATIENCE.max_held,
     max_hold: patience.MaxHold = PATIENCE.max_hold_s,
     max_waiting: patience.MaxWaiting = None,
-    band: waiting.Bands = None,
-    queue_rules: waiting.Rules = "",
+    queue_rule: waiting.Rules = None,
     prefix_knowledge: knowing.Knowledge = "sent",
     prefix_ttl: knowing.Ttl = None,
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
@@ -131,7 +130,7 @@ def _control(said: Mapping[str, Any]) -> ControlSettings:
         log_scores=said["log_scores"] or UNSET,
         max_in_flight=1 if said["serial"] else UNSET,
         leaving=Assumed() if said["failover"] == "on" else UNSET,
-        queue=rules_of(said["band"], said["queue_rules"]),
+        queue=rules_of(said["queue_rule"]),
         **knowing.control_fields_of(said),
     )
 

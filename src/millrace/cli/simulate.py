@@ -54,8 +54,7 @@ def run(
     prefix_ttl: knowing.Ttl = None,
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
     block_tokens: knowing.SimulatedBlockTokens = None,
-    band: waiting.Bands = None,
-    queue_rules: waiting.Rules = "",
+    queue_rule: waiting.Rules = None,
     faults: options.Faults = None,
     failover: options.Failover = "off",
     scrape: options.Scrape = None,
@@ -174,7 +173,7 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
     if scenario.think is not None and not scenario.closed_loop:
         raise ValueError("--think is for conversations whose turns wait: say --closed-loop too")
     if scenario.patience.rules.saturation is not None and scenario.scrape is None:
-        raise ValueError("--queue-rules: saturation goes by what engines report: say --scrape 1s too")
+        raise ValueError("--queue-rule: saturation goes by what engines report: say --scrape 1s too")
     if scenario.profile and scenario.calibration is not None:
         raise ValueError("--profile and --calibration both price steps: leave out one of them")
     pools.check(

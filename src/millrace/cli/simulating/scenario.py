@@ -72,8 +72,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     prefix_ttl: float | None = None
     prefix_index_bytes: int = PATIENCE.prefix_index_bytes
     block_tokens: int | None = None
-    band: Sequence[str] | None = None
-    queue_rules: str = ""
+    queue_rule: Sequence[str] | None = None
     faults: str | None = None
     failover: str = "off"
     cold_start: str | None = None
@@ -234,7 +233,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 max_hold_s=self.max_hold_s,
                 max_waiting=UNSET if self.max_waiting is None else self.max_waiting,
                 log_scores=self.log_scores or UNSET,
-                queue=rules_of(self.band, self.queue_rules),
+                queue=rules_of(self.queue_rule),
                 retry_budget=RetryBudget(
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),
