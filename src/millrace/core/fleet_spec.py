@@ -24,7 +24,14 @@ from millrace.core.model import ModelSpec
 from millrace.core.presets import preset
 from millrace.core.quantity import bytes_per_s, seconds
 from millrace.core.replica import Limits, ReplicaSpec, Role
-from millrace.core.speeds import attended_s, context_s, decode_step_s, prefill_tokens_per_s
+from millrace.core.speeds import (
+    attended_s,
+    context_s,
+    decode_context_s,
+    decode_sequence_s,
+    decode_step_s,
+    prefill_tokens_per_s,
+)
 from millrace.core.suggest import unknown
 
 OPTIONS = (
@@ -133,6 +140,8 @@ class FleetGroup(Struct, frozen=True, kw_only=True):
             decode_step_s=decode_step_s(cost, limits),
             attended_s=attended_s(cost, limits),
             context_s=context_s(cost, limits),
+            decode_sequence_s=decode_sequence_s(cost, limits),
+            decode_context_s=decode_context_s(cost, limits),
             adapter_load_s=self.adapter_load_s,
             role=self.role,
             price_per_h=None if price is None else price * self.devices,

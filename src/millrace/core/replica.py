@@ -36,6 +36,9 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     of a new token and one before it, and any step takes `context_s` longer for each cached token of the
     requests that run. `adapter_load_s` is how long a step waits for an adapter that is not on the device.
     KV caches move between replicas of one `kv_format`, `kv_bytes_per_token` of them.
+
+    `decode_step_s` is a step of a moderately loaded server (`core.speeds`). From there a step that only
+    decodes grows by `decode_sequence_s` for each request in it and `decode_context_s` for each cached token.
     """
 
     models: tuple[str, ...]
@@ -53,6 +56,8 @@ class ReplicaSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     context_s: float | None = None
     kv_format: str | None = None
     kv_bytes_per_token: float | None = None
+    decode_sequence_s: float | None = None
+    decode_context_s: float | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -23,7 +23,25 @@ def prefill_tokens_per_s(cost: CostModel, limits: Limits) -> float:
 def decode_step_s(cost: CostModel, limits: Limits) -> float:
     """Seconds of a step of a moderately loaded server."""
     n = min(TYPICAL_SEQUENCES, limits.sequences)
-    return cost.step_s(StepShape(decodes=n, decode_context_tokens=n * TYPICAL_CONTEXT_TOKENS, emits=n))
+    return cost.step_s(_crowd(n, TYPICAL_CONTEXT_TOKENS))
+
+
+def decode_sequence_s(cost: CostModel, limits: Limits) -> float:
+    """Seconds by which a step that only decodes is longer for each request in it, up to a full server.
+
+    On one that is full at a moderate load: up to that load.
+    """
+    few, many = min(TYPICAL_SEQUENCES, limits.sequences), limits.sequences
+    few = few if few < many else 1
+    longer_s = cost.step_s(_crowd(many, 1)) - cost.step_s(_crowd(few, 1))
+    return max(0.0, longer_s) / max(1, many - few)
+
+
+def decode_context_s(cost: CostModel, limits: Limits) -> float:
+    """Seconds by which a step that only decodes is longer for each cached token."""
+    n = min(TYPICAL_SEQUENCES, limits.sequences)
+    longer_s = cost.step_s(_crowd(n, LONG_CONTEXT_TOKENS)) - cost.step_s(_crowd(n, TYPICAL_CONTEXT_TOKENS))
+    return max(0.0, longer_s) / (n * (LONG_CONTEXT_TOKENS - TYPICAL_CONTEXT_TOKENS))
 
 
 def attended_s(cost: CostModel, limits: Limits) -> float:
@@ -45,6 +63,10 @@ def context_s(cost: CostModel, limits: Limits) -> float:
 def _chunk(tokens: int, cached: int = 0) -> StepShape:
     pairs = tokens * cached + tokens * (tokens + 1) // 2
     return StepShape(prefills=1, prefill_tokens=tokens, prefill_attended_tokens=pairs)
+
+
+def _crowd(requests: int, each_tokens: int) -> StepShape:
+    return StepShape(decodes=requests, decode_context_tokens=requests * each_tokens, emits=requests)
 
 
 def _beside(chunk: StepShape, running: int, context_tokens: int) -> StepShape:

@@ -17,6 +17,7 @@ from millrace.core.replica import Limits, ReplicaSpec
 from millrace.core.request import Request
 
 ENGINE_DEFAULTS = Limits()
+FAR, SLACK_S = 1.5, 0.25  # a prompt takes far longer: so many times what was foreseen, and seconds more
 LEAVING = (Started, Prefilled, Finished, Failed, Cancelled)
 
 
@@ -32,11 +33,15 @@ class Speeds(Struct, frozen=True):
 
 
 class Queued(Struct, frozen=True):
-    """A prompt in a replica's queue: tokens to compute, their pairs, when its request was first sent."""
+    """A prompt in a replica's queue: tokens to compute, their pairs, when its request was first sent.
+
+    `prompt_tokens` are all of its tokens, those that are believed to be cached included.
+    """
 
     replica: str
     tokens: int
     pairs: int
+    prompt_tokens: int
     sent_s: float
     moved: bool
 
@@ -54,15 +59,18 @@ class Turn(Struct, frozen=True):
 class Waits:
     """Learns who waits where; told of every fact, it predicts seconds until a first token.
 
-    Prompts are computed one after the other, and the one in front since the one before it was done.
+    Prompts are computed one after the other, and the one in front since the one before it was done. With
+    `doubting`, one in front that takes far longer than foreseen is taken to have nothing cached any more:
+    caches forget what whoever sent it believes to be there.
     """
 
-    __slots__ = ("_assumed_tokens_per_s", "_pairs", "_queued", "_queues", "_since_s")
+    __slots__ = ("_assumed_tokens_per_s", "_doubting", "_pairs", "_queued", "_queues", "_since_s")
 
-    def __init__(self, assumed_tokens_per_s: float) -> None:
+    def __init__(self, assumed_tokens_per_s: float, *, doubting: bool = False) -> None:
         if not 0 < assumed_tokens_per_s < inf:
             raise ValueError(f"assumed_tokens_per_s is {assumed_tokens_per_s}; it must be positive")
         self._assumed_tokens_per_s = assumed_tokens_per_s
+        self._doubting = doubting
         self._queued: dict[str, Queued] = {}
         self._queues: dict[str, dict[str, Queued]] = {}
         self._pairs: dict[str, int] = {}
@@ -89,15 +97,17 @@ class Waits:
         if not replica.queued_tokens:
             return 0.0
         pairs = self._pairs.get(replica.id, 0)
-        return work_s(replica.queued_tokens, pairs, replica, speeds) - self._done_s(replica, speeds, now_s)
+        more_s, done_s = self._front_s(replica, speeds, now_s)
+        return work_s(replica.queued_tokens, pairs, replica, speeds) + more_s - done_s
 
     def turns(self, replica: ReplicaView, speeds: Speeds, now_s: float) -> Iterator[Turn]:
         """Yield when the turn of each prompt in a replica's queue comes, in their order."""
-        ahead_s = -self._done_s(replica, speeds, now_s)
+        more_s, done_s = self._front_s(replica, speeds, now_s)
+        ahead_s = -done_s
         for request_id, one in self._queues.get(replica.id, {}).items():
-            own_s = work_s(one.tokens, one.pairs, replica, speeds)
+            own_s = work_s(one.tokens, one.pairs, replica, speeds) + more_s
             yield Turn(request_id, max(0.0, ahead_s), own_s, one.sent_s, one.moved)
-            ahead_s += own_s
+            ahead_s, more_s = ahead_s + own_s, 0.0
 
     def speeds(self, replicas: Sequence[ReplicaView], fleet: FleetView) -> list[Speeds]:
         """Return what to reckon with for each of these replicas."""
@@ -110,20 +120,27 @@ class Waits:
             found.append(_speeds(spec, slowest))
         return found
 
-    def _done_s(self, replica: ReplicaView, speeds: Speeds, now_s: float) -> float:
-        """Seconds that the prompt in front has been computed for, at most what all of it takes."""
+    def _front_s(self, replica: ReplicaView, speeds: Speeds, now_s: float) -> tuple[float, float]:
+        """Return how much longer the prompt in front takes than foreseen, and how long it has been computed.
+
+        At most all of it has been.
+        """
         queue = self._queues.get(replica.id)
         if not queue:
-            return 0.0
+            return 0.0, 0.0
         first = next(iter(queue.values()))
-        whole_s = work_s(first.tokens, first.pairs, replica, speeds)
-        return max(0.0, min(now_s - self._since_s[replica.id], whole_s))
+        more_s, whole_s = 0.0, work_s(first.tokens, first.pairs, replica, speeds)
+        since_s = now_s - self._since_s[replica.id]
+        if self._doubting and since_s > FAR * whole_s + SLACK_S:
+            tokens = first.prompt_tokens
+            more_s = max(0.0, work_s(tokens, pairs_of(tokens, 0), replica, speeds) - whole_s)
+        return more_s, max(0.0, min(since_s, whole_s + more_s))
 
     def _join(self, sent: Sent, before: Queued | None) -> None:
         request, new, replica = sent.request, sent.queued_tokens, sent.replica
         pairs = pairs_of(new, request.prompt_tokens - new)
         first_s = before.sent_s if before and sent.moved else sent.now_s
-        queued = Queued(replica, new, pairs, first_s, sent.moved)
+        queued = Queued(replica, new, pairs, request.prompt_tokens, first_s, sent.moved)
         queue = self._queues.get(replica)
         if queue is None:
             queue = self._queues[replica] = {}

@@ -160,7 +160,7 @@ class Batch:
         if len(self.running) >= self.sequences:
             return False
         self._seat(sequence)
-        sequence.base = sequence.length - 1
+        sequence.base, sequence.joined = sequence.length - 1, True
         spare = Table(sequence.table[-(-sequence.length // self.block_tokens) :])
         if spare:
             del sequence.table[-len(spare) :]

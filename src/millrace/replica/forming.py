@@ -120,7 +120,9 @@ def _paused(first: int, picked: Many[Sequence], batch: Batch) -> Many[Sequence]:
 
 
 def _shape(decodes: int, context: int, prefills: Many[Chunk]) -> StepShape:
-    """Count what a step does. Who computes again a single token after all others decodes, too."""
+    """Count what a step does. Who computes again a single token after all others decodes, too, and so does
+    the last token of a prompt whose KV cache came from elsewhere: to an engine it is a query of one token.
+    """
     count = prefilled = attended = emits = 0
     for chunk in prefills:
         start, tokens = chunk.start, chunk.tokens
@@ -136,7 +138,8 @@ def _shape(decodes: int, context: int, prefills: Many[Chunk]) -> StepShape:
 
 
 def _again(chunk: Chunk) -> bool:
-    return chunk.emits and chunk.tokens == 1 and chunk.sequence.sampled > 0
+    sequence = chunk.sequence
+    return chunk.emits and chunk.tokens == 1 and (sequence.sampled > 0 or sequence.joined)
 
 
 def _lengths(going: int, paused: Many[Sequence], prefills: Many[Chunk], batch: Batch) -> tuple[int, int]:

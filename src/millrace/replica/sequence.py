@@ -25,7 +25,8 @@ class Sequence:
     of them were offered to the prefix cache. `cached_tokens` were found there when it was first admitted;
     `rank` grows with every admission to the replica. `adapter` is the low-rank adapter that it needs.
     `priority` is greater for who is more important, and below 0 for offline work.
-    One that `keeps` its blocks when it is complete does so until it is aborted: others will read them.
+    One that `keeps` its blocks when it is complete does so until it is aborted: others will read them. One
+    that `joined` came with its KV cache from elsewhere.
 
     While a sequence decodes it has a `pace`, and gains a token with each of its iterations without being
     touched: `base` is what it has computed, less those iterations. `sampled` is only kept up without one.
@@ -46,6 +47,7 @@ class Sequence:
     adapter: str | None = None
     keeps: bool = False
     priority: int = 0
+    joined: bool = False
 
     @property
     def computed(self) -> int:

@@ -7,7 +7,14 @@ import pytest
 from millrace.core.cost import StepShape
 from millrace.core.fleet_spec import parse_fleet
 from millrace.core.replica import Limits
-from millrace.core.speeds import attended_s, context_s, decode_step_s, prefill_tokens_per_s
+from millrace.core.speeds import (
+    attended_s,
+    context_s,
+    decode_context_s,
+    decode_sequence_s,
+    decode_step_s,
+    prefill_tokens_per_s,
+)
 
 
 class Straight:
@@ -47,3 +54,11 @@ def test_a_described_fleet_tells_its_speeds() -> None:
     assert spec.context_s is not None
     assert spec.attended_s > 0
     assert spec.context_s > 0
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 32, 256])
+def test_a_decode_step_grows_with_each_request_and_each_cached_token(sequences: int) -> None:
+    limits = Limits(sequences=sequences)
+    assert decode_context_s(Straight(), limits) == pytest.approx(2e-8)
+    each_s = decode_sequence_s(Straight(), limits)
+    assert each_s == (0.0 if sequences == 1 else pytest.approx(1e-5 + 2e-8))

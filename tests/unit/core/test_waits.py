@@ -118,3 +118,23 @@ def test_what_is_not_known_of_a_replica_is_as_slow_as_the_slowest() -> None:
     assert waits.speeds([dark], fakes.fleet(dark))[0].tokens_per_s == 50.0
     with pytest.raises(ValueError, match="assumed_tokens_per_s is 0"):
         Waits(0.0)
+
+
+def test_a_prompt_in_front_that_takes_far_too_long_is_taken_to_have_lost_its_cache() -> None:
+    plain, doubting = Waits(1.0), Waits(1.0, doubting=True)
+    long = fakes.request("long", prompt_tokens=8000)
+    for waits in (plain, doubting):
+        waits.note(Sent(0.0, long, "r", queued_tokens=1000))
+        waits.note(sent("behind", now_s=0.5, tokens=500))
+    replica = fakes.replica("r", waiting=2, queued_tokens=1500, **FAST)
+    for now_s, believed_s, doubted_s in ((1.7, 0.5, 0.5), (1.8, 0.5, 6.7), (9.0, 0.5, 0.5)):
+        assert first_token_s(plain, replica, now_s=now_s, prompt_tokens=1) == pytest.approx(
+            believed_s + 0.001
+        )
+        assert first_token_s(doubting, replica, now_s=now_s, prompt_tokens=1) == pytest.approx(
+            doubted_s + 0.001
+        )
+    fleet = fakes.fleet(replica, now_s=1.8)
+    [speeds] = doubting.speeds([replica], fleet)
+    turns = [(turn.request_id, turn.ahead_s, turn.own_s) for turn in doubting.turns(replica, speeds, 1.8)]
+    assert turns == [("long", 0.0, 8.0), ("behind", pytest.approx(6.2), 0.5)]

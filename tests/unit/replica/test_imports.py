@@ -43,6 +43,18 @@ def test_an_imported_prompt_lacks_its_last_token_only() -> None:
     made.batch.pool.audit([])
 
 
+def test_to_its_engine_the_last_token_of_an_imported_prompt_is_a_decode() -> None:
+    made = replica()
+    made.expect(Sequence("q", 40, 3))
+    assert made.plan() is None
+    made.reserved()
+    made.land("q")
+    step = made.plan()
+    assert step is not None
+    shape = step.shape
+    assert (shape.decodes, shape.decode_context_tokens, shape.prefills, shape.emits) == (1, 39, 0, 1)
+
+
 def test_who_expects_a_cache_may_be_forgotten_at_any_time() -> None:
     made, steps = replica(kv_blocks=4), Instant()
     for name in ("held", "line", "landed"):

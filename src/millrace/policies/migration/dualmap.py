@@ -10,6 +10,13 @@ seconds by which the prompt takes longer where less of it is cached, which all t
 request must have at least `wait_s` still to wait where it is, and where it goes its turn must come within
 `patience` times the objective, so that nothing moves when all are late.
 
+Queues that were foreseen hold nothing to gain, since whoever was routed knew of them. What pays is to leave
+those that were not: a prompt of which the cache has forgotten what it was believed to hold takes seconds
+instead of a fraction, and everybody behind it waits. So a prompt in front that takes far longer than foreseen
+is reckoned with as if nothing of it was cached, here and where a move would go. With that, nearly all of the
+gain is in moves that lose little: a high `cache_factor` costs none of it, and keeps a fleet that is beyond
+what it can take from wasting its caches (`benchmarks/migration.py`).
+
 Source: DualMap (arXiv 2602.06502), from its abstract and published notes; the cost test is not from there.
 """
 
@@ -35,7 +42,7 @@ class Policy:
     slo_ttft_s: float = 5.0
     margin_s: float = 0.25
     wait_s: float = 0.5
-    cache_factor: float = 4.0
+    cache_factor: float = 16.0
     patience: float = 2.0
     key_blocks: int = 2
     block_tokens: int = 512
@@ -52,7 +59,7 @@ class Policy:
         for name in ("margin_s", "wait_s", "cache_factor", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        self._waits = Waits(self.assumed_tokens_per_s)
+        self._waits = Waits(self.assumed_tokens_per_s, doubting=True)
         self._homes = Homes(
             key_blocks=self.key_blocks,
             block_tokens=self.block_tokens,
@@ -72,7 +79,7 @@ class Policy:
         queues_s = [
             (-self._waits.queue_s(replica, speed, fleet.now_s), replica.id, replica)
             for replica, speed in zip(fleet.replicas, speeds, strict=True)
-            if replica.waiting
+            if replica.waiting > 1  # or nobody waits behind somebody
         ]
         for _, _, replica in sorted(queues_s, key=lambda one: one[:2]):
             yield from self._relieve(replica, fleet)

@@ -104,6 +104,14 @@ def test_what_the_cache_would_lose_has_to_be_won_several_times() -> None:
     assert scene.moves() == ["warm>b"]
 
 
+def test_who_waits_behind_a_prompt_that_takes_far_longer_than_foreseen_leaves_it() -> None:
+    scene = Scene()
+    scene.send(fakes.request("forgotten", prompt_tokens=9000), queued_tokens=100)
+    scene.send(fakes.request("behind", prompt_tokens=500))
+    assert scene.moves(now_s=0.3) == []  # 0.4 s were foreseen for both
+    assert scene.moves(now_s=0.5) == ["behind>b"]
+
+
 def test_nobody_moves_twice() -> None:
     scene = Scene(4000)
     scene.send(fakes.request("again", prompt_tokens=2000), moved=True)

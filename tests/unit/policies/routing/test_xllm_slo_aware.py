@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from millrace.control.flight import Flight
 from millrace.core.fleet import Decision, Hold, ReplicaView, Route
 from millrace.core.replica import Limits
 from millrace.core.request import Slo
-from millrace.policies.routing.xllm_slo_aware import Policy, pools_of
+from millrace.policies.routing.xllm_slo_aware import Answering, Policy, pools_of, registered, tpot_s
 from millrace.testing import fakes
 
 SPEEDS = {"prefill_tokens_per_s": 1000.0, "decode_step_s": 0.04, "context_s": 1e-6}
@@ -104,7 +105,85 @@ def test_who_has_no_seat_left_keeps_no_objective() -> None:
     assert chosen(full, decoding("b"), worker("p")) == Route("b", prefill_on="p")
 
 
-def test_settings_out_of_range_are_refused() -> None:
-    for name in ("slo_ttft_s", "slo_tpot_s", "assumed_tokens_per_s"):
-        with pytest.raises(ValueError, match=f"{name} is 0"):
-            Policy(**{name: 0})
+def flight(
+    id: str, replica: str, *, tokens: int = 100, since_s: float | None = None, **fields: Any
+) -> Flight:
+    """A request that is answered at a replica, since some moment or not yet."""
+    request = fakes.request(id, prompt_tokens=tokens)
+    return Flight(
+        request, 0, "m", 3, replica=replica, started=since_s is not None, started_s=since_s or 0.0, **fields
+    )
+
+
+def test_a_step_grows_with_requests_their_tokens_and_what_they_have_said() -> None:
+    batch = Answering()
+    batch.requests, batch.run_s = 63, 0.0
+    fields = {"decode_step_s": 0.02, "decode_sequence_s": 1e-4, "decode_context_s": 1e-6}
+    one = worker("a", running=63, context_tokens=65_536 - 100, **fields)
+    request = fakes.request()  # of 100 tokens, the 64th
+    assert tpot_s(request, one, batch, 1.0) == pytest.approx(0.02 + 32e-4 + 32_768e-6)
+    batch.run_s = (
+        0.1 / 1e-6 * (0.1 - 0.055968)
+    )  # as many seconds as make answers long enough for 100 ms a token
+    assert tpot_s(request, one, batch, 1.0) == pytest.approx(0.1)
+    few = Answering()
+    assert tpot_s(request, worker("b", **fields), few, 1.0) == 0.0  # a straight line, below where it begins
+
+
+def test_answers_that_have_run_for_long_keep_no_objective() -> None:
+    one, other, idle = decoding("a"), decoding("b"), worker("p")
+    for since_s, expected in ((99.0, "a"), (-70_000.0, "b")):
+        flights = {"x": flight("x", "a", since_s=since_s)}
+        fleet = fakes.fleet(one, other, idle, now_s=100.0, flights=flights)
+        assert Policy().route(fakes.request(), fleet) == Route(expected, prefill_on="p")
+
+
+def test_requests_whose_prompt_is_computed_elsewhere_count_where_they_will_be_answered() -> None:
+    one, other, idle = (decoding(name, decode_sequence_s=0.01) for name in "abp")
+    idle.running = 0
+    idle.context_tokens = 0
+    flights = {f"x{n}": flight(f"x{n}", "a", prefill_on="p") for n in range(64)}
+    fleet = fakes.fleet(one, other, idle, flights=flights)
+    assert Policy().route(fakes.request(), fleet) == Route("b", prefill_on="p")
+
+
+def written(*replicas: ReplicaView, flights: tuple[Flight, ...] = (), **fields: Any) -> Decision:
+    fleet = fakes.fleet(*replicas, flights={one.request.id: one for one in flights})
+    return Policy(as_written=True).route(fakes.request(**fields), fleet)
+
+
+def test_as_written_one_that_can_do_both_decodes_for_good() -> None:
+    full, idle = decoding("a", context_tokens=FULL), worker("b")
+    assert written(full, idle, worker("c")) == Route("a", prefill_on="b")
+    assert written(worker("a"), decoding("b"), worker("c")) == Route("a", prefill_on="b")
+    fixed = worker("b", role="decode")
+    assert [one.id for one in registered((worker("a"), fixed), ()).decoding] == ["b"]
+    assert written(worker("a")) == Route("a")
+    assert written(worker("a", role="decode"), worker("b", role="decode")).replica == "a"  # type: ignore[union-attr]
+
+
+def test_as_written_the_queue_alone_counts_whatever_is_cached() -> None:
+    known = fakes.request("known", prompt_tokens=3200, blocks=tuple(range(1, 201)))
+    warm, cold = worker("b", sent=(known,)), worker("c")
+    waits = flight("x", "a", tokens=50, prefill_on="b")
+    here = flight("y", "c", tokens=20)
+    asked = {"prompt_tokens": 3200, "blocks": known.blocks}
+    assert written(worker("a"), warm, cold, flights=(waits,), **asked) == Route("a", prefill_on="c")
+    assert written(worker("a"), warm, cold, flights=(waits, here), **asked) == Route("a", prefill_on="c")
+    assert written(worker("a"), warm, cold, flights=(here,), **asked) == Route("a", prefill_on="b")
+
+
+def test_as_written_prompts_that_wait_go_to_a_decoding_replica_with_slack() -> None:
+    first, best = worker("a", role="decode", running=1, context_tokens=9000), worker("b", role="decode")
+    late = flight("x", "p", tokens=2000)
+    assert written(first, best, worker("p"), flights=(late,)) == Route("a", prefill_on="b")
+    own = flight("y", "b", tokens=3000)
+    assert written(first, best, worker("p"), flights=(late, own)) == Route("a", prefill_on="p")
+    unknown = written(worker("a", decode_step_s=None, prefill_tokens_per_s=None), worker("b"))
+    assert unknown == Route("a", prefill_on="b")
+
+
+@pytest.mark.parametrize("setting", ["slo_ttft_s", "slo_tpot_s", "assumed_tokens_per_s"])
+def test_settings_out_of_range_are_refused(setting: Any) -> None:
+    with pytest.raises(ValueError, match=f"{setting} is 0"):
+        Policy(**{setting: 0})
