@@ -184,6 +184,7 @@ def test_as_written_prompts_that_wait_go_to_a_decoding_replica_with_slack() -> N
 
 
 @pytest.mark.parametrize("setting", ["slo_ttft_s", "slo_tpot_s", "assumed_tokens_per_s"])
-def test_settings_out_of_range_are_refused(setting: Any) -> None:
+def test_settings_out_of_range_are_refused(setting: str) -> None:
+    zero: dict[str, Any] = {setting: 0}
     with pytest.raises(ValueError, match=f"{setting} is 0"):
-        Policy(**{setting: 0})
+        Policy(**zero)
