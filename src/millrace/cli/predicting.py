@@ -44,11 +44,19 @@ PATIENT_S = 600.0
 
 
 def with_serial(context: typer.Context) -> dict[str, Any]:
-    """Return the options; under `--serial` some that nobody said are others than usual."""
+    """Return the options; under `--serial` some that nobody said are others than usual.
+
+    The usual limit on overtaking would cut the policy's own patience short, so it goes by that alone.
+    """
     said = dict(context.params)
-    usual = {"queueing": "clairvoyant", "max_hold": PATIENT_S} if said["serial"] else {}
+    if not said["serial"]:
+        return said
+    usual = {"queueing": "clairvoyant", "max_hold": PATIENT_S}
     unsaid = {name for name in usual if str(context.get_parameter_source(name)).endswith("DEFAULT")}
-    return said | {name: value for name, value in usual.items() if name in unsaid}
+    rules = list(said["queue_rule"] or ())
+    if not any("starvation" in rule for rule in rules):
+        rules.append("starvation=inf")
+    return said | {name: value for name, value in usual.items() if name in unsaid} | {"queue_rule": rules}
 
 
 def wording_of(said: Mapping[str, Any]) -> Wording | None:

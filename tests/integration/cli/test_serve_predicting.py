@@ -68,6 +68,7 @@ def test_a_serial_engine_gets_one_at_a_time_and_the_shortest_answers_first(tmp_p
         entries = [entry for _, entry in recording]
     assert recording.header.queueing.policy == "clairvoyant"
     assert recording.header.settings.max_hold_s == 600
+    assert recording.header.settings.rules.starvation_s is None
     asked = {e.event.request.id: e.event.request for e in entries if isinstance(e.event, Arrived)}
     sent = [asked[a.request_id] for e in entries for a in e.actions if isinstance(a, Dispatch)]
     assert {one.lexical for one in sent} == {lexical(SHORT), lexical(LONG)}
