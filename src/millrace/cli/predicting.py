@@ -1,16 +1,18 @@
-"""What `millrace serve` makes of the wording of requests: predictions, and numbers to learn from."""
+"""What `serve` and `simulate` make of the wording of requests: predictions, and numbers to learn from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from millrace.cli.output import say
 from millrace.gateway import Wording
 from millrace.predictor import Predictor, read_document
+from millrace.simulate import Job
 
 PREDICTING = "How long answers will be"
 
@@ -53,10 +55,25 @@ def with_serial(context: typer.Context) -> dict[str, Any]:
         return said
     usual = {"queueing": "clairvoyant", "max_hold": PATIENT_S}
     unsaid = {name for name in usual if str(context.get_parameter_source(name)).endswith("DEFAULT")}
-    rules = list(said["queue_rule"] or ())
-    if not any("starvation" in rule for rule in rules):
-        rules.append("starvation=inf")
-    return said | {name: value for name, value in usual.items() if name in unsaid} | {"queue_rule": rules}
+    changed = {name: value for name, value in usual.items() if name in unsaid}
+    return said | changed | {"queue_rule": serial_rules(said["queue_rule"])}
+
+
+def serial_rules(said: Sequence[str] | None) -> list[str]:
+    """Return the rules of the queue under `--serial`."""
+    rules = list(said or ())
+    return rules if any("starvation" in rule for rule in rules) else [*rules, "starvation=inf"]
+
+
+def predicted(jobs: Iterable[Job], predictor: str | None) -> Iterator[Job]:
+    """Let simulated requests whose wording is known carry what a predictor makes of it."""
+    if predictor is None:
+        yield from jobs
+        return
+    predict = Predictor(read_document(Path(predictor)))
+    for job in jobs:
+        said = job.request.lexical
+        yield replace(job, request=replace(job.request, predicted=predict(said))) if said else job
 
 
 def wording_of(said: Mapping[str, Any]) -> Wording | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from millrace.cli import knowing, patience, waiting
+from millrace.cli import knowing, patience, predicting, waiting
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -74,6 +74,8 @@ def run(
     chrome_trace: options.ChromeTrace = None,
     log: options.Log = None,
     log_scores: options.LogScores = False,
+    predictor: predicting.PredictorFile = None,
+    serial: predicting.Serial = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
@@ -99,6 +101,7 @@ def _scenario(given: Mapping[str, Any]) -> Scenario:
         raise ValueError("--log-scores is about the log: say --log FILE too")
     # The parameters that the verb itself does not use are the scenario's fields, by the same names.
     asked = {name: given[name] for name in Scenario.__struct_fields__}
+    asked["predictor"] = asked["predictor"] and str(asked["predictor"])
     return Scenario(**asked | {"itl": given["itl"] or given["report"] is not None})
 
 

@@ -23,9 +23,9 @@ SHORT = "Who came up with the tides? Answer briefly."
 LONG = "Write an essay on the tides and sourdough, their history, and what came of them."
 
 
-def predictor(folder: Path) -> Path:
-    """Train one on made-up instructions."""
-    records = [
+def made_up(count: int) -> list[TraceRecord]:
+    """Return what a log would keep of made-up instructions, one a second."""
+    return [
         TraceRecord(
             id=str(n),
             t_s=float(n),
@@ -33,9 +33,13 @@ def predictor(folder: Path) -> Path:
             output_tokens=one.answer_tokens,
             lexical=lexical(one.text),
         )
-        for n, one in enumerate(instructions(300))
+        for n, one in enumerate(instructions(count))
     ]
-    write_document(train(records, Training(rounds=10)), folder / "p.json")
+
+
+def predictor(folder: Path) -> Path:
+    """Train one on made-up instructions."""
+    write_document(train(made_up(300), Training(rounds=10)), folder / "p.json")
     return folder / "p.json"
 
 

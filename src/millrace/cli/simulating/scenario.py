@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from millrace.cli.knowing import control_fields_of
 from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.patience import BUDGET, PATIENCE
+from millrace.cli.predicting import predicted, serial_rules
 from millrace.cli.serving import in_options
 from millrace.cli.simulating import models as naming
 from millrace.cli.simulating import pools
@@ -84,6 +85,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     energy: bool = False
     itl: bool = False
     log_scores: bool = False
+    predictor: str | None = None
+    serial: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
@@ -177,7 +180,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         """Return the requests, with arrivals of this seed, `speed` times as fast."""
         records = scale_rate(redraw_arrivals(self.records, seed), speed)
         jobs = jobs_of(records, self.served[0], self.objectives)
-        return list(pools.completed(jobs, images=self.images, block_tokens=self.block_tokens))
+        return list(self._completed(jobs))
 
     def workload(self, *, seed: int = 0) -> list[Job] | Sessions:
         """Return the requests, or the conversations if their turns are to wait for each other."""
@@ -186,7 +189,11 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         records = naming.ask(self.recorded, self.naming, self.served[0])
         think_s = read("--think", duration_s, self.think)
         talks = talks_of(records, self.objectives, think_s=think_s, rate=self.rate, seed=seed)
-        return altered(talks, partial(pools.completed, images=self.images, block_tokens=self.block_tokens))
+        return altered(talks, self._completed)
+
+    def _completed(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        whole = pools.completed(jobs, images=self.images, block_tokens=self.block_tokens)
+        return predicted(whole, self.predictor)
 
     def servers(self, step_scale: float = 1.0) -> list[ServerSpec]:
         """Return the fleet, each step priced at `step_scale` times the cost model's price."""
@@ -233,7 +240,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 max_hold_s=self.max_hold_s,
                 max_waiting=UNSET if self.max_waiting is None else self.max_waiting,
                 log_scores=self.log_scores or UNSET,
-                queue=rules_of(self.queue_rule),
+                max_in_flight=1 if self.serial else UNSET,
+                queue=rules_of(serial_rules(self.queue_rule) if self.serial else self.queue_rule),
                 retry_budget=RetryBudget(
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),
