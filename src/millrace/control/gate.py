@@ -18,7 +18,8 @@ from millrace.core.request import Request
 class Gate:
     """Says of a request whose turn it is whether it may be sent at all, and who has no room for it.
 
-    `foresight` is None if nobody is dropped for being late.
+    `foresight` is None if nobody is dropped for being late. It need not be asked for who is stopped unless it
+    `watches`, nor for room unless it `counts`.
     """
 
     def __init__(self, settings: ControlSettings) -> None:
@@ -27,7 +28,8 @@ class Gate:
         self._saturation, self._engine_queue = rules.saturation, rules.engine_queue
         self._max_waiting = None if settings.max_waiting is UNSET else settings.max_waiting
         self._most = None if settings.max_in_flight is UNSET else settings.max_in_flight
-        self._counts = any(one is not None for one in (self._max_waiting, self._engine_queue, self._most))
+        self.counts = any(one is not None for one in (self._max_waiting, self._engine_queue, self._most))
+        self.watches = self._saturation is not None or self.foresight is not None
 
     def stops(self, flight: Flight, view: FleetView) -> Why | Hold | None:
         """Return why a request must wait or be turned away whatever the routing policy says."""
@@ -41,18 +43,18 @@ class Gate:
         return None
 
     def sheds(self, request: Request, view: FleetView) -> bool:
-        """Whether a request that arrives is refused because of saturation."""
-        if request.priority >= 0 or self._saturation is None:
+        """Whether a request of negative priority that arrives is refused because of saturation."""
+        if self._saturation is None:
             return False
         return saturated(view.ready_for(request.model), self._saturation, view.now_s)
 
     def full(self, ready: Iterable[ReplicaView]) -> frozenset[str]:
         """Return the replicas with which as many requests are, or wait, as may."""
-        return frozenset(one.id for one in ready if self._has_no_room(one)) if self._counts else frozenset()
+        return frozenset(one.id for one in ready if self._has_no_room(one))
 
     def is_closed(self, ready: Sequence[ReplicaView]) -> bool:
         """Whether nobody has room, so that it does not matter whose turn it is."""
-        return self._counts and bool(ready) and all(map(self._has_no_room, ready))
+        return bool(ready) and all(map(self._has_no_room, ready))
 
     def _has_no_room(self, replica: ReplicaView) -> bool:
         if self._most is not None and replica.in_flight >= self._most:

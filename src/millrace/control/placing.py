@@ -67,6 +67,10 @@ class Placer:
                 return True
         return False
 
+    def sheds(self, request: Request, now_s: float) -> bool:
+        """Whether a request that may be shed is refused as it comes, because of saturation."""
+        return self.gate.sheds(request, self.state.view(now_s, request.model))
+
     def hold(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
         """Send a request, or queue it until it can be sent; if it has to wait, then only until it expires."""
         request, held = flight.request, self.state.held
@@ -136,7 +140,7 @@ class Placer:
         held = self.state.held
         while queue := held.get(model):
             view = self.state.view(now_s, model)
-            if self.gate.is_closed(view.ready_for(model)):
+            if self.gate.counts and self.gate.is_closed(view.ready_for(model)):
                 return
             flight = self._turns.next(queue, model, view)
             if flight is None:
@@ -154,10 +158,10 @@ class Placer:
 
     def _decide(self, flight: Flight, chosen: Request, view: FleetView) -> Decision | Why:
         """Ask the routing policy, and check that its answer can be carried out; unless the gate is closed."""
-        if stopped := self.gate.stops(flight, view):
+        gate, avoid = self.gate, flight.tried
+        if gate.watches and (stopped := gate.stops(flight, view)):
             return stopped
-        ready, avoid = view.ready_for(chosen.model), flight.tried
-        if full := self.gate.full(ready):
+        if gate.counts and (full := gate.full(ready := view.ready_for(chosen.model))):
             room = {one.id for one in ready} - full
             if not room:
                 return Hold("at every replica as many wait as may")
