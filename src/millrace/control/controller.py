@@ -141,9 +141,7 @@ class Controller:
             actions.append(Refuse(request.id, f"the model {request.model!r} does not exist", 404))
         elif full := state.held.objection(request):
             actions.append(state.refusal(request, full, event.now_s))
-        elif request.priority < 0 and self._placer.gate.sheds(
-            request, state.view(event.now_s, request.model)
-        ):
+        elif request.priority < 0 and self._placer.sheds(request, event.now_s):
             actions.append(state.refusal(request, SATURATED, event.now_s))
         else:
             flight = state.admit(request, event.request.model)
