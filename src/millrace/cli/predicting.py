@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,13 +56,10 @@ def with_serial(context: typer.Context) -> dict[str, Any]:
     usual = {"queueing": "clairvoyant", "max_hold": PATIENT_S}
     unsaid = {name for name in usual if str(context.get_parameter_source(name)).endswith("DEFAULT")}
     changed = {name: value for name, value in usual.items() if name in unsaid}
-    return said | changed | {"queue_rule": serial_rules(said["queue_rule"])}
-
-
-def serial_rules(said: Sequence[str] | None) -> list[str]:
-    """Return the rules of the queue under `--serial`."""
-    rules = list(said or ())
-    return rules if any("starvation" in rule for rule in rules) else [*rules, "starvation=inf"]
+    rules = list(said["queue_rule"] or ())
+    if not any("starvation" in rule for rule in rules):
+        rules.append("starvation=inf")
+    return said | changed | {"queue_rule": rules}
 
 
 def predicted(jobs: Iterable[Job], predictor: str | None) -> Iterator[Job]:

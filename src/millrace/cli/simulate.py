@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
 
 from millrace.cli import knowing, patience, predicting, waiting
 from millrace.cli.options import names_of
@@ -19,7 +18,6 @@ NOT_TO_FIND = ("sensitivity", "energy", "itl", "log", "requests_out", "report", 
 
 
 def run(
-    context: typer.Context,
     *,
     trace: options.TraceName,
     requests: options.Requests = None,
@@ -75,11 +73,10 @@ def run(
     log: options.Log = None,
     log_scores: options.LogScores = False,
     predictor: predicting.PredictorFile = None,
-    serial: predicting.Serial = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Replay a trace in virtual time under each routing policy, and compare. Every figure is simulated."""
-    _simulate(context.params)
+    _simulate(locals())
 
 
 def _simulate(given: Mapping[str, Any]) -> None:

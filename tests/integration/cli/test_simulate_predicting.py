@@ -1,4 +1,4 @@
-"""`millrace simulate --serial --predictor` tries on a log what `millrace serve` would do with it."""
+"""`millrace simulate --predictor` tries on a log what `millrace serve` would do with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from millrace.core.trace.reshape import scale_rate
 from tests.integration.cli.saying import Run
 from tests.integration.cli.test_serve_predicting import made_up, predictor
 
-FLEET = "1x rtx-4090 llama-3-8b"
+FLEET = "1x rtx-4090 llama-3-8b max_num_seqs=1"
+SERIAL = ("--queue-rule", "engine_queue=0,starvation=inf")
 
 
 def test_short_answers_first_wait_less_on_the_same_log(millrace: Run, tmp_path: Path) -> None:
@@ -19,7 +20,7 @@ def test_short_answers_first_wait_less_on_the_same_log(millrace: Run, tmp_path: 
     log.write_text("".join(line + "\n" for line in write_trace(crowded, "millrace")))
 
     def told(*words: str) -> Any:
-        said = millrace("simulate", "--trace", str(log), "--fleet", FLEET, "--serial", *words, "--json")
+        said = millrace("simulate", "--trace", str(log), "--fleet", FLEET, *SERIAL, *words, "--json")
         assert said.code == 0, said.err
         return said.json["policies"][0]
 

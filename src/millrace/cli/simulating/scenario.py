@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from millrace.cli.knowing import control_fields_of
 from millrace.cli.options import duration_s, read, slo_of
 from millrace.cli.patience import BUDGET, PATIENCE
-from millrace.cli.predicting import predicted, serial_rules
+from millrace.cli.predicting import predicted
 from millrace.cli.serving import in_options
 from millrace.cli.simulating import models as naming
 from millrace.cli.simulating import pools
@@ -86,7 +86,6 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     itl: bool = False
     log_scores: bool = False
     predictor: str | None = None
-    serial: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Scenario], tuple[Any, ...]]:
         """Leave behind what was read."""
@@ -240,8 +239,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
                 max_hold_s=self.max_hold_s,
                 max_waiting=UNSET if self.max_waiting is None else self.max_waiting,
                 log_scores=self.log_scores or UNSET,
-                max_in_flight=1 if self.serial else UNSET,
-                queue=rules_of(serial_rules(self.queue_rule) if self.serial else self.queue_rule),
+                queue=rules_of(self.queue_rule),
                 retry_budget=RetryBudget(
                     ratio=self.retry_ratio, reserve=self.retry_reserve, floor_per_s=self.retry_floor
                 ),
