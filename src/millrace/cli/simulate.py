@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-
 from millrace.cli import knowing, patience, predicting, waiting
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
