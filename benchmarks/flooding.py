@@ -3,10 +3,10 @@
     python benchmarks/flooding.py [--policies fcfs,vtc] [--seconds S] [--rounds N] [--json] [--write]
 
 An embedded engine with the demo model and four seats, behind a real gateway that holds whoever has no seat.
-First it is measured how many requests a second the engine answers when there are always some. Then the quiet
-tenant asks at a tenth of that rate while the busy one asks a little more than the engine can answer, and again
-while it floods at four times as much. Policies take turns within a round; figures are over all rounds, and
-latency counts from the schedule.
+First it is measured how many requests a second the engine answers when there are always some. Then the
+quiet tenant asks at a tenth of that rate while the busy one asks a little more than the engine can answer,
+and again while it floods at four times as much. Policies take turns within a round; figures are over all
+rounds, and latency counts from the schedule.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from millrace.launch.commands import Front
 RESULT = Path(__file__).parent / "results" / "flooding.json"
 MODEL = "demo"
 ENGINE = ("--kv-blocks", "512", "--max-num-seqs", "4")
+HOLDING = ("--queue-rule", "engine_queue=0", "--max-hold", "600", "--scrape", "1")
 FIRST_TOKEN, TOKENS = 256, 3500
 PROMPT_TOKENS, ANSWER_TOKENS = 96, 24
 WARM_UP = 80  # requests that tell how many a second are answered
@@ -71,7 +72,10 @@ async def measure(policies: Sequence[str], seconds: float, rounds: int) -> dict[
                     await fleet.switch_gateway(front(policy))
                     for name, share in (("steady", STEADY), ("flood", FLOOD)):
                         tell(f"round {number + 1} of {rounds}: {policy}, {name}")
-                        plan = [*asking("quiet", QUIET * rate, seconds), *asking("busy", share * rate, seconds)]
+                        plan = [
+                            *asking("quiet", QUIET * rate, seconds),
+                            *asking("busy", share * rate, seconds),
+                        ]
                         done = (await Load(fleet.gateway.url, plan).run()).outcomes
                         kept = [one for one in done if one.id.startswith("quiet")]
                         quiet.setdefault((policy, name), []).extend(kept)
@@ -87,7 +91,7 @@ def front(policy: str) -> Front:
     return gateway_command(
         routing="least_work",
         names=("engine-0",),
-        options=("--queueing", policy, "--queue-rule", "engine_queue=0", "--max-hold", "600", "--scrape", "1"),
+        options=("--queueing", policy, *HOLDING),
     )
 
 
@@ -101,7 +105,9 @@ async def answered_per_s(url: str) -> float:
 def asking(tenant: str, rate: float, seconds: float) -> Iterator[Planned]:
     """Plan a tenant's requests, evenly spread."""
     for number in range(int(rate * seconds)):
-        prompt = tuple(FIRST_TOKEN + draw_below(TOKENS, tenant, rate, number, n) for n in range(PROMPT_TOKENS))
+        prompt = tuple(
+            FIRST_TOKEN + draw_below(TOKENS, tenant, rate, number, n) for n in range(PROMPT_TOKENS)
+        )
         body = {
             "model": MODEL,
             "user": tenant,
@@ -125,7 +131,7 @@ def asking(tenant: str, rate: float, seconds: float) -> Iterator[Planned]:
 
 
 def figures(quiet: dict[tuple[str, str], list[Outcome]], policy: str) -> dict[str, float | int]:
-    """Return what the quiet tenant's first tokens took under a policy, and by how much the flood raised that."""
+    """Return what the quiet tenant's first tokens took, and by how much the flood raised that."""
     found: dict[str, float | int] = {}
     for name in ("steady", "flood"):
         done = [one for one in quiet[policy, name] if one.status == "completed" and one.ttft_s is not None]
