@@ -2,9 +2,10 @@
 VENV := .venv
 ENGINES := .venv-engines
 RUN := $(VENV)/bin/python
-# Tests that live in one process run side by side; those that start engines want the machine for themselves.
-QUICK := tests/unit tests/property tests/replay examples
-LIVE := tests/docs tests/integration tests/e2e
+# Tests that live in one process run side by side; those that start engines, or processes
+# of their own, want the machine for themselves.
+QUICK := tests/unit tests/property tests/replay examples --ignore tests/unit/claims
+LIVE := tests/unit/claims tests/docs tests/integration tests/e2e
 export TORCH PYTHON
 
 .DEFAULT_GOAL := help

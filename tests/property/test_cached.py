@@ -121,6 +121,7 @@ class Places:
                 if key in self.named or (follows and not self.held["device"][key]):
                     self.named.add(key)
                     self.held[change.medium][key] = 1
+                    self._name()  # what waited on the device for this one may come next in the list
                 front = key
         self._name()
 

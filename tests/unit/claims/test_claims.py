@@ -34,6 +34,7 @@ def test_a_name_nobody_knows_is_refused() -> None:
         receipt("apecs")
 
 
+@pytest.mark.timeout(600)
 def test_a_verdict_repeats_the_claim_and_every_figure(verdicts: dict[str, Verdict]) -> None:
     verdict = verdicts["t3-overlap"]
     assert verdict.claimed == receipt("t3-overlap").claimed
