@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from math import inf
@@ -52,6 +53,7 @@ class Placer:
         self.expiries = Expiries(state.flights)
         self.gate = Gate(state.settings)
         self._turns = Turns(queueing, state.held)
+        self._to_place: deque[str] = deque()
         self._learners = learners
         self._witness = witness
 
@@ -104,7 +106,7 @@ class Placer:
         each_s = queue.drain_s(1, view.now_s)
         if each_s is None or self._turns.keeps_order:
             return 0.0
-        most = max(0, int((latest_s - view.now_s) / each_s)) + 1
+        most = int(max(0.0, min((latest_s - view.now_s) / each_s, len(queue)))) + 1
         requests = (other.request for other in queue.values())
         front = [one.id for one in islice(self.queueing.order(requests, view), most)]
         return each_s * (front.index(flight.request.id) if flight.request.id in front else most)
@@ -136,7 +138,23 @@ class Placer:
             self.place(model, now_s, actions)
 
     def place(self, model: str, now_s: float, actions: list[Action]) -> None:
-        """Send held requests, each when it is its turn, until one must be held."""
+        """Send held requests, each when it is its turn, until one must be held.
+
+        Who turns to a fallback on the way there is looked at afterwards: each might turn the next one.
+        """
+        if model in self._to_place:
+            return
+        self._to_place.append(model)
+        if len(self._to_place) > 1:
+            return
+        try:
+            while self._to_place:
+                self._place(self._to_place[0], now_s, actions)
+                self._to_place.popleft()
+        finally:
+            self._to_place.clear()
+
+    def _place(self, model: str, now_s: float, actions: list[Action]) -> None:
         held = self.state.held
         while queue := held.get(model):
             view = self.state.view(now_s, model)

@@ -7,6 +7,7 @@ again. The port goes on answering while the gateway drains, and its connections 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from millrace.gateway import errors
 from millrace.gateway.errors import Fault
@@ -48,8 +49,8 @@ class Admin:
     def _turn(self, client: ClientConnection, incoming: Incoming, path: bytes) -> None:
         """Let an engine drain, or take requests again."""
         gateway, request_id = self._gateway, self._gateway.id_for(incoming).encode()
-        name, _, order = path.partition(b"/")
-        member = gateway.fleet.members.get(name.decode("latin-1"))
+        name, _, order = path.rpartition(b"/")
+        member = gateway.fleet.members.get(unquote(name.decode("latin-1")))
         if member is None or order not in ORDERS:
             fault = Fault(404, "name a replica and what it shall do: /replicas/NAME/drain, or /resume")
         elif incoming.method != b"POST":

@@ -159,3 +159,16 @@ def test_the_admin_port_says_what_cannot_be_told_to_drain() -> None:
             assert (await ask(gateway, get("/replicas/a/drain", "POST"))).status == 404
 
     run(scenario())
+
+
+def test_an_engine_without_a_name_of_its_own_is_told_to_drain_by_its_address() -> None:
+    async def scenario() -> None:
+        unnamed = ("http://127.0.0.1:1/base", "http://127.0.0.1:1")
+        async with gateway_for(backends=unnamed, admin_port=0) as gateway:
+            for name in ("127.0.0.1:1/base", "127.0.0.1%3A1"):
+                assert await turn(gateway, "drain", name) == 204
+            assert all(member.retired for member in gateway.fleet.members.values())
+            assert await turn(gateway, "resume", "127.0.0.1:1/base") == 204
+            assert [one.retired for one in gateway.fleet.members.values()] == [False, True]
+
+    run(scenario())

@@ -11,6 +11,7 @@ from millrace.control.log import entry, header, replay
 from millrace.core.event import Action, Arrived, Dispatch, Event, Failed, Finished, Refuse, Reported, Ticked
 from millrace.core.fleet import Decision, FleetView, Reject, Route
 from millrace.core.request import Request
+from millrace.policies import load
 from millrace.testing import fakes
 from tests.unit.control.scripted import Capped, arrive, controller_of, join, play
 
@@ -191,6 +192,21 @@ def test_what_a_fallback_answered_is_counted_for_it() -> None:
     controller.on(Finished(1.0, "q"))
     assert controller.state.routed == {"n": 1}
     assert controller.state.flights == {}
+
+
+def test_long_queues_whose_requests_expire_at_once_may_fall_back_on_each_other() -> None:
+    controller, most = two_models(routing=Capped(0), queueing=load("queueing", "drr"), max_hold_s=5.0), 600
+    for n in range(most):
+        model, other = ("m", "n") if n % 2 else ("n", "m")
+        assert arrive(controller, f"q{n}", model=model, fallbacks=(other,), tenant=f"t{n}") == []
+    assert controller.on(Ticked(6.0)) == []
+    assert {name: len(queue) for name, queue in controller.state.held.items()} == dict.fromkeys(
+        "mn", most // 2
+    )
+    refused = controller.on(Ticked(12.0))
+    assert {one.request_id for one in refused} == {f"q{n}" for n in range(most)}
+    assert len(refused) == most
+    assert not controller.state.flights
 
 
 def test_a_log_says_nothing_of_fallbacks_where_there_are_none() -> None:

@@ -211,6 +211,17 @@ def test_a_newcomer_behind_a_long_queue_is_refused_at_once() -> None:
     assert reason(arrive(controller, "hasty", 20.0, slo=Slo(ttft_s=10.0))) == (503, "rejected-late")
 
 
+def test_a_deadline_may_be_as_far_away_as_a_number_can_say() -> None:
+    controller = ruled(FAST, drop_late="deadline", engine_queue=0)
+    for n in range(20):
+        arrive(controller, f"q{n}")
+    for n in range(10):
+        controller.on(Started(n / 1000, f"q{n}"))
+        controller.on(Finished(n / 1000, f"q{n}"))
+    for n, deadline_s in enumerate((1e15, 1e300, 1.7e308)):
+        assert arrive(controller, f"far{n}", 0.01, deadline_s=deadline_s) == []
+
+
 def test_how_long_a_policy_lets_somebody_wait_that_keeps_its_own_order_is_not_known() -> None:
     controller = controller_of(
         routing="least_request",

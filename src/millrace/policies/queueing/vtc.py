@@ -32,6 +32,7 @@ from millrace.core.request import Request
 from millrace.core.tenants import TenantLines, check_weights
 
 FEW_ACCOUNTS = 64
+MOST_IDLE = 1024  # tenants that ask for nothing; anybody may invent more
 
 
 class Account(Struct):
@@ -174,13 +175,16 @@ class Policy:
         return self.charged(self._last) if lowest is None else float(lowest)
 
     def _tidy(self) -> None:
-        """Forget tenants that would be lifted anyhow."""
+        """Forget tenants that would be lifted anyhow, and of other idle ones all but those charged most."""
         if len(self._accounts) < self._tidy_at:
             return
         floor = self._floor()
-        self._accounts = {
-            tenant: one
+        idle = [
+            (one.charged, tenant)
             for tenant, one in self._accounts.items()
-            if one.held or one.sent or one.charged > floor or tenant == self._last
-        }
+            if not one.held and not one.sent and tenant != self._last
+        ]
+        for place, (charged, tenant) in enumerate(sorted(idle, reverse=True)):
+            if charged <= floor or place >= MOST_IDLE:
+                del self._accounts[tenant]
         self._tidy_at = max(FEW_ACCOUNTS, 2 * len(self._accounts))

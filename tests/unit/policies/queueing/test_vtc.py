@@ -7,7 +7,7 @@ import pytest
 from millrace.core.event import Cancelled, Event, Failed, Finished, Started, Ticked
 from millrace.core.fleet import Left
 from millrace.core.request import Request
-from millrace.policies.queueing.vtc import FEW_ACCOUNTS, Policy
+from millrace.policies.queueing.vtc import FEW_ACCOUNTS, MOST_IDLE, Policy
 from millrace.testing import fakes
 from tests.unit.policies.queueing.held import FLEET, hold, order, send, served
 
@@ -104,6 +104,16 @@ def test_tenants_of_whom_nothing_is_left_to_know_are_forgotten() -> None:
         policy.note(Finished(1.0, f"stays{number}", output_tokens=10))
     assert len(policy._accounts) <= 2 * FEW_ACCOUNTS
     assert policy.charged("stays") > 0
+
+
+def test_tenants_that_anybody_invents_are_forgotten_where_nobody_ever_waits() -> None:
+    policy = Policy()
+    for number in range(5 * MOST_IDLE):
+        request = of(f"t{number}", 0, prompt_tokens=1 + number)
+        send(policy, request, held=False)
+        policy.note(Finished(1.0, request.id, output_tokens=0))
+    assert len(policy._accounts) <= 2 * (MOST_IDLE + 1)
+    assert policy.charged(request.tenant) == 5 * MOST_IDLE
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
