@@ -34,6 +34,7 @@ from millrace.gateway.errors import Fault
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.failover import ResumableExchange
 from millrace.gateway.fleet import Fleet, way_between
+from millrace.gateway.guarding import Guarding
 from millrace.gateway.ids import RequestIds, session_of, slo_of, text_of, urgency_of
 from millrace.gateway.journal import Journal
 from millrace.gateway.local import answer_locally
@@ -88,6 +89,7 @@ class Gateway:
         self.admin = Admin(self)
         self.journal: Journal | None = None
         self.wording: Wording | None = None
+        self.guarding: Guarding | None = None
         self.remembered_bytes = 0
         self.origin_s = monotonic()
         self.controller = controller
@@ -201,11 +203,16 @@ class Gateway:
             asked = replace(asked, request=replace(asked.request, max_tokens=0))
         if model != asked.name:
             wire = wire.asking(model)
+        guarded = self.guarding and self.guarding.read(asked.request, kind, wire)
+        if guarded:
+            wire = guarded[1]
+            asked = replace(asked, request=guarded[0].limited(asked.request))
         how = resumable(incoming.body, kind) if asked.stream and self.settings.failover else None
         if how is None:
             exchange = Exchange(self, client, kind, asked, wire)
         else:
             exchange = ResumableExchange(self, client, kind, asked, wire, how=how)
+        exchange.guarded = guarded[0] if guarded else None
         self.exchanges[request_id] = client.current = exchange
         question = self._tokens and self._tokens.question(asked.request, kind, incoming.body)
         if question:

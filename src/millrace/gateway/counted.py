@@ -6,7 +6,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from millrace.core.request import Request
+from millrace.gateway.guarding import Guarded
 from millrace.gateway.metrics import Series
+from millrace.gateway.usage import Usage
 
 if TYPE_CHECKING:
     from millrace.gateway.app import Gateway
@@ -25,6 +27,7 @@ class Counted:
         "_series",
         "_started_s",
         "fresh",
+        "guarded",
         "model",
         "request",
     )
@@ -34,6 +37,7 @@ class Counted:
         self.request = request
         self.model = request.model
         self.fresh = True
+        self.guarded: Guarded | None = None
         self._failed_by = ""
         self._arrived_s = monotonic()
         self._started_s: float | None = None
@@ -66,6 +70,12 @@ class Counted:
         """Count a request that never got to an engine, if there is a reason for it."""
         if reason is not None:
             self._gateway.metrics.dropped[self._gateway.known_model(self.model), reason] += 1
+
+    def _count_length(self, usage: Usage) -> None:
+        """Let the guard against overflow learn from an answer that ended."""
+        guarding = self._gateway.guarding
+        if guarding is not None and self.guarded is not None:
+            guarding.ended(self.guarded, usage)
 
     def _count_end(self, outcome: str, status: int | None) -> Series:
         series = self._series or self._counted()

@@ -99,7 +99,8 @@ class Exchange(Counted):
     def charge(self, engine: Engine) -> None:
         """What comes next is this engine's doing."""
         self.engine = engine
-        self._fields = engine.answer_fields(self.model)
+        ours = self.guarded.fields if self.guarded else b""
+        self._fields = engine.answer_fields(self.model) + ours
         self._series = self._gateway.metrics.series(self.model, engine.id)
 
     def turn(self, model: str) -> None:
@@ -272,6 +273,7 @@ class Exchange(Counted):
         """Count the answer and tell the controller of its end; of its beginning too if both came at once."""
         series = self._end(outcome_of(status), status if status >= 400 else None)
         series.count_tokens(usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
+        self._count_length(usage)
         now_s, name = self._gateway.now_s(), self.request.id
         finished = Finished(now_s, name, usage.prompt_tokens, usage.output_tokens, usage.cached_tokens)
         if begins:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
 
 from millrace import __version__
 
@@ -17,6 +19,15 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _PER_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
 _OVERHEAD_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 _TOKENS = (1, 8, 32, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+
+
+class Family(Struct, frozen=True):
+    """Values of one name on the metrics page, by label text."""
+
+    name: str
+    help: str
+    type: str
+    values: dict[str, float]
 
 
 class Histogram:
@@ -103,6 +114,7 @@ class Metrics:
         self.kv_batches: dict[str, Counter[str]] = {}
         self.kv_ignored: dict[str, Counter[str]] = {}
         self.overhead = Histogram(_OVERHEAD_SECONDS)
+        self.further: Callable[[], Iterable[Family]] = tuple
         self.client_retries = 0
         self.unfinished_streams = 0
         self.loop_lag_s = 0.0
@@ -126,6 +138,8 @@ class Metrics:
         yield _heading("gateway_overhead_seconds", "From a request's last byte to its dispatch", "histogram")
         yield _histogram("gateway_overhead_seconds", "", self.overhead)
         yield from self._counters()
+        for family in self.further():
+            yield _family(family.name, family.help, family.type, family.values)
         for name, help_, values in gauges:
             yield _family(name, help_, "gauge", values)
 
@@ -183,6 +197,11 @@ def outcome_of(status: int) -> str:
     if status < 400:
         return "ok"
     return "client_error" if status < 500 else "engine_error"
+
+
+def labels(**values: str) -> str:
+    """Return the label text of these values."""
+    return ",".join(f'{label}="{escaped(value)}"' for label, value in values.items())
 
 
 def _by(label: str, counter: Counter[str]) -> dict[str, float]:

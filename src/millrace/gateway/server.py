@@ -20,6 +20,7 @@ from millrace.gateway.app import Gateway
 from millrace.gateway.client import ClientConnection, House
 from millrace.gateway.exchange import Exchange
 from millrace.gateway.failover import ResumableExchange
+from millrace.gateway.guarding import Guarding
 from millrace.gateway.health import examine, watch
 from millrace.gateway.journal import Journal
 from millrace.gateway.listening import address, listen, port_of
@@ -41,12 +42,14 @@ def run(
     shadows: Shadows | None = None,
     wording: Wording | None = None,
     *,
+    guarding: Guarding | None = None,
     tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS,
 ) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0 after a clean stop, 1 if told twice.
 
     `shadows` are the controller's witness, if it has one, whose counts are on the metrics page. `wording`, if
-    there is one, reads what requests say. `tokenizers` are by the names of models; "" is for all others.
+    there is one, reads what requests say, and `guarding` watches how long their answers get. `tokenizers` are
+    by the names of models; "" is for all others.
 
     Raises AddressError if it cannot listen, OSError if it cannot write its log.
     """
@@ -55,7 +58,8 @@ def run(
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(listening(settings, controller, shadows, wording, tokenizers=tokenizers)))
+        gateway = listening(settings, controller, shadows, wording, guarding=guarding, tokenizers=tokenizers)
+        return runner.run(_serve(gateway))
 
 
 @asynccontextmanager
@@ -65,11 +69,14 @@ async def listening(
     shadows: Shadows | None = None,
     wording: Wording | None = None,
     *,
+    guarding: Guarding | None = None,
     tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS,
 ) -> AsyncIterator[Gateway]:
     """A gateway that serves while the block runs. Raises AddressError, and OSError if it cannot log."""
     gateway = Gateway(settings, controller, tokenizers)
-    gateway.wording = wording
+    gateway.wording, gateway.guarding = wording, guarding
+    if guarding is not None:
+        gateway.metrics.further = guarding.families
     if shadows is not None:
         gateway.metrics.shadowed = shadows.counted
     servers = [await _listen(gateway, settings.host, settings.port, "port")]

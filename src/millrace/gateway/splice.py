@@ -68,14 +68,14 @@ def _including_usage(options: bytes) -> bytes:
 def _value_span(text: bytes, key: str, opening: int) -> tuple[int, int] | None:
     """Find the value of `key` in the object whose brace is at `opening`; the last one if the key repeats."""
     found = None
-    for name, start, end in _members(text, opening):
+    for name, start, end in members(text, opening):
         if msgspec.json.decode(name, type=str) == key:
             found = start, end
     return found
 
 
-def _members(text: bytes, opening: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield each member of an object as its key's token and where its value starts and ends."""
+def members(text: bytes, opening: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield each member of the object whose brace is at `opening`: its key's token, and its value's span."""
     depth, key, start = 0, b"", -1
     for match in _TOKEN.finditer(text, opening):
         token = match[0]
@@ -92,6 +92,22 @@ def _members(text: bytes, opening: int) -> Iterator[tuple[bytes, int, int]]:
         if token in b"}]":
             depth -= 1
             if not depth:
+                return
+
+
+def items(text: bytes, opening: int) -> Iterator[tuple[int, int]]:
+    """Yield the span of each object in the array whose bracket is at `opening`."""
+    depth, start = 0, -1
+    for match in _TOKEN.finditer(text, opening):
+        token = match[0]
+        if token in b"{[":
+            depth += 1
+            start = match.start() if depth == 2 else start
+        elif token in b"}]":
+            depth -= 1
+            if depth == 1:
+                yield start, match.end()
+            elif not depth:
                 return
 
 

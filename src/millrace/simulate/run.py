@@ -20,6 +20,7 @@ from millrace.core.fleet import ANSWERING
 from millrace.core.histogram import Histogram
 from millrace.core.memory_tiers import Tier
 from millrace.core.outcome import Measured, Outcome, Tally
+from millrace.core.overflow import OverflowGuard
 from millrace.core.request import Slo
 from millrace.core.stats import Summary
 from millrace.simulate.bill import MeteredLockstep, MeteredServer, bill
@@ -27,6 +28,7 @@ from millrace.simulate.cache_pool import PooledServer, PooledWorld
 from millrace.simulate.encoding import EncodeServer, SeeingServer, SeeingWorld
 from millrace.simulate.engine import Engine, ServerSpec
 from millrace.simulate.gaps import Gaps
+from millrace.simulate.guarded import Guarded
 from millrace.simulate.handover import SplitWorld
 from millrace.simulate.job import Job
 from millrace.simulate.lanes import Observed, Watch
@@ -74,6 +76,7 @@ def simulate(
     *,
     slo: Slo | None = None,
     surroundings: Surroundings | None = None,
+    guard: OverflowGuard | None = None,
     log: Callable[[bytes], object] | None = None,
     progress: Callable[[Outcome], None] | None = None,
     runs: Watch | None = None,
@@ -86,9 +89,10 @@ def simulate(
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
 
-    `controller` must be fresh. `log` is given each line of the event log, `progress` each outcome, `runs`
-    each run of steps of an engine, `transfers` each KV cache that was handed over. Jobs may come from a
-    generator; without `keep_outcomes`, memory grows by 24 bytes per request only.
+    `controller` must be fresh, and so must a `guard`, which may cap answers. `log` is given each line of the
+    event log, `progress` each outcome, `runs` each run of steps of an engine, `transfers` each KV cache that
+    was handed over. Jobs may come from a generator; without `keep_outcomes`, memory grows by 24 bytes per
+    request only.
     Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`,
     inter-token gaps if `itl`, and what is in use of the fleet if `occupancy`. To a controller that believes
     KV events engines tell of their prefix caches; it knows prompts in blocks of their size.
@@ -104,9 +108,16 @@ def simulate(
     engines = [make(spec, informed(batching, spec.cost), leaping, longest) for spec in fleet]
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
+    guarded = Guarded(guard) if guard else None
     speaking, known = _speaking(engines, controller)
     ties = Ties(
-        finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress),
+        finish=_all_of(
+            tally.add,
+            outcomes.append if keep_outcomes else None,
+            progress,
+            guarded.ended if guarded else None,
+        ),
+        admit=guarded.admit if guarded else None,
         watch=_writer(controller, log) if log else None,
         follow=(lambda done: known(jobs.after(done))) if isinstance(jobs, Sessions) else None,
         tellers=speaking,

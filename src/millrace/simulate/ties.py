@@ -17,11 +17,13 @@ Watcher = Callable[[Event, list[Action]], None]
 class Ties(Struct, frozen=True, kw_only=True):
     """`finish` is told each outcome, and `watch` each event with the actions that answered it.
 
-    `follow` says which further requests the end of one brings on, none of them due before it, and `tellers`
-    what changes in the prefix caches of servers.
+    `admit` makes of each request that comes the one that is served. `follow` says which further requests the
+    end of one brings on, none of them due before it, and `tellers` what changes in the prefix caches of
+    servers.
     """
 
     finish: Callable[[Outcome], object]
     watch: Watcher | None = None
+    admit: Callable[[Job], Job] | None = None
     follow: Callable[[Outcome], Iterable[Job]] | None = None
     tellers: Mapping[str, Teller] = {}

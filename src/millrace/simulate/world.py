@@ -52,7 +52,7 @@ class World:
         self.surroundings = surroundings or Surroundings()
         self._agenda, self.ended_s = Agenda(), 0.0
         self._finish, self._watch, self._follow = ties.finish, ties.watch, ties.follow
-        self._tellers = ties.tellers
+        self._tellers, self._admit = ties.tellers, ties.admit
         self._to_engine_s, self._from_engine_s = (
             self.surroundings.to_engine_s,
             self.surroundings.from_engine_s,
@@ -100,6 +100,7 @@ class World:
         self._come(job)
 
     def _come(self, job: Job) -> None:
+        job = self._admit(job) if self._admit else job
         self._flights[job.request.id] = Flight(job)
         self._tell(Arrived(self._agenda.now_s, job.request))
 
