@@ -47,5 +47,7 @@ def simulated_guard(words: str) -> OverflowGuard | None:
     """Return a fresh guard for a simulated fleet, None for none. Raises ValueError."""
     settings = parse_guard(words)
     if settings is not None and settings.reminds:
-        raise ValueError("--overflow-guard remind: what a model makes of a reminder is not simulated; say cap")
+        raise ValueError(
+            "--overflow-guard remind: what a model makes of a reminder is not simulated; say cap"
+        )
     return None if settings is None else OverflowGuard(settings)

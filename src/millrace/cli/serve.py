@@ -11,7 +11,7 @@ import msgspec
 import typer
 from msgspec import UNSET
 
-from millrace.cli import knowing, patience, predicting, waiting
+from millrace.cli import guarding, knowing, patience, predicting, waiting
 from millrace.cli import serving_options as options
 from millrace.cli.output import EXIT_USAGE, CommandError
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -78,6 +78,8 @@ def run(
     predictor: predicting.PredictorFile = None,
     log_features: predicting.LogFeatures = False,
     serial: predicting.Serial = False,
+    overflow_guard: guarding.Guard = "off",
+    overflow_reminder: guarding.Reminder = None,
 ) -> None:
     """Serve OpenAI's API in front of a fleet; every decision is the policy's you chose."""
     _require_one(demo, backend)
@@ -91,9 +93,9 @@ def _serve(said: Mapping[str, Any]) -> None:
         knowing.require_speakers(settings, patient)
     watching = None if said["shadow"] is None else Shadows(shadows(said["shadow"]))
     controller = _controller(said, patient, watching)
-    wording = predicting.wording_of(said)
+    wording, guard = predicting.wording_of(said), guarding.guarding_of(said)
     if not said["demo"]:
-        serve = partial(run_gateway, settings, controller, watching, wording)
+        serve = partial(run_gateway, settings, controller, watching, wording, guarding=guard)
         raise typer.Exit(_served(partial(serve, tokenizers=knowing.tokenizers_of(said["tokenizer"]))))
     _served(lambda: require_free(settings))
     again = words_of(said, leave_out=("backend", "demo", "engines", "routing", "port", "event_log"))

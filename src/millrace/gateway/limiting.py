@@ -47,13 +47,15 @@ def with_limit(body: bytes, kind: Kind, tokens: int) -> bytes | None:
     answers have a length. None if the body is too large to be searched.
     """
     said, names, start = _decode(body), LIMITS[kind], body.index(b"{") + 1
+    unlimited = asked_tokens(body, kind) is None
     present = [name for name in (*names, "min_tokens") if bytes(getattr(said, name))]
     if present and len(body) > SCAN_LIMIT_BYTES:
         return None
     spans = [
         (begin, end)
         for key, begin, end in (members(body, start - 1) if present else ())
-        if msgspec.json.decode(key, type=str) in present and _is_above(body[begin:end], tokens)
+        if msgspec.json.decode(key, type=str) in present
+        and _is_above(body[begin:end], tokens, null=unlimited)
     ]
     for begin, end in reversed(spans):
         body = body[:begin] + b"%d" % tokens + body[end:]
@@ -62,10 +64,10 @@ def with_limit(body: bytes, kind: Kind, tokens: int) -> bytes | None:
     return body
 
 
-def _is_above(value: bytes, tokens: int) -> bool:
-    """No limit is above any."""
+def _is_above(value: bytes, tokens: int, *, null: bool) -> bool:
+    """Whether a limit is above this one; `null` says whether one that is not there counts as such."""
     if value == _NULL:
-        return True
+        return null
     try:
         return float(value) > tokens
     except ValueError:
