@@ -1,4 +1,4 @@
-"""The guard against answers that run on: the same options for `serve` and `simulate`."""
+"""The guard against answers that run on: what `millrace serve` does about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from millrace.core.overflow import OverflowGuard
 from millrace.core.overflow_words import parse_guard
 from millrace.gateway import Guarding
 
@@ -41,13 +40,3 @@ def guarding_of(said: Mapping[str, Any]) -> Guarding | None:
     if settings is None:
         return None
     return Guarding(settings if reminder is None else replace(settings, reminder=reminder))
-
-
-def simulated_guard(words: str) -> OverflowGuard | None:
-    """Return a fresh guard for a simulated fleet, None for none. Raises ValueError."""
-    settings = parse_guard(words)
-    if settings is not None and settings.reminds:
-        raise ValueError(
-            "--overflow-guard remind: what a model makes of a reminder is not simulated; say cap"
-        )
-    return None if settings is None else OverflowGuard(settings)

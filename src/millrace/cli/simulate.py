@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from millrace.cli import guarding, knowing, patience, predicting, waiting
+from millrace.cli import knowing, patience, predicting, waiting
 from millrace.cli.options import names_of
 from millrace.cli.output import put_json, put_table, say
 from millrace.cli.patience import BUDGET, PATIENCE
@@ -40,7 +40,6 @@ def run(
     queueing: options.Queueing = "fcfs",
     batching: options.Batching = "split_fuse",
     migration: options.Migration = None,
-    overflow_guard: guarding.Guard = "off",
     max_attempts: patience.MaxAttempts = PATIENCE.max_attempts,
     retry_ratio: patience.RetryRatio = BUDGET.ratio,
     retry_reserve: patience.RetryReserve = BUDGET.reserve,
@@ -190,7 +189,6 @@ def _checked(scenario: Scenario, routing: str, find: options.Find) -> list[str]:
             "it out, or set block_size in --fleet"
         )
     _ = scenario.objectives, scenario.naming, scenario.surroundings, scenario.patience, scenario.servers()
-    guarding.simulated_guard(scenario.overflow_guard)
     for name in policies:
         scenario.controller(name)
     batchings = names_of(scenario.batching)

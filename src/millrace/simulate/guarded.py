@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from millrace.core.outcome import Outcome
@@ -22,6 +24,11 @@ class Guarded:
     def __init__(self, guard: OverflowGuard) -> None:
         self.guard = guard
         self._known: dict[str, Known] = {}
+
+    @property
+    def ways(self) -> tuple[Callable[[Job], Job], Callable[[Outcome], None]]:
+        """What to do with requests that come, and with those that ended."""
+        return self.admit, self.ended
 
     def admit(self, job: Job) -> Job:
         """Return the job with the limit that the guard leaves it."""

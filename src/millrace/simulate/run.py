@@ -89,10 +89,9 @@ def simulate(
 ) -> Simulation:
     """Run the jobs, or the conversations, through a fleet in virtual time.
 
-    `controller` must be fresh, and so must a `guard`, which may cap answers. `log` is given each line of the
-    event log, `progress` each outcome, `runs` each run of steps of an engine, `transfers` each KV cache that
-    was handed over. Jobs may come from a generator; without `keep_outcomes`, memory grows by 24 bytes per
-    request only.
+    `controller` and `guard` must be fresh. `log` is given each line of the event log, `progress` each
+    outcome, `runs` each run of steps of an engine, `transfers` each KV cache that was handed over. Jobs may
+    come from a generator; without `keep_outcomes`, memory grows by 24 bytes per request only.
     Dollars are of all replicas' hours, known where all prices are; joules are added up if `metered`,
     inter-token gaps if `itl`, and what is in use of the fleet if `occupancy`. To a controller that believes
     KV events engines tell of their prefix caches; it knows prompts in blocks of their size.
@@ -102,22 +101,16 @@ def simulate(
     began_s = time.perf_counter()
     tally = Tally(slo or Slo())
     outcomes: list[Outcome] = []
-    longest = _longest(surroundings)
     pool = surroundings.pool if surroundings else None
     make = _pooled if pool else partial(_engine, metered=metered)
-    engines = [make(spec, informed(batching, spec.cost), leaping, longest) for spec in fleet]
+    engines = [make(spec, informed(batching, spec.cost), leaping, _longest(surroundings)) for spec in fleet]
     counting = list(_counting(engines)) if itl else []
     occupied = Occupied(fleet) if occupancy else None
-    guarded = Guarded(guard) if guard else None
+    admit, learn = Guarded(guard).ways if guard else (None, None)
     speaking, known = _speaking(engines, controller)
     ties = Ties(
-        finish=_all_of(
-            tally.add,
-            outcomes.append if keep_outcomes else None,
-            progress,
-            guarded.ended if guarded else None,
-        ),
-        admit=guarded.admit if guarded else None,
+        finish=_all_of(tally.add, outcomes.append if keep_outcomes else None, progress, learn),
+        admit=admit,
         watch=_writer(controller, log) if log else None,
         follow=(lambda done: known(jobs.after(done))) if isinstance(jobs, Sessions) else None,
         tellers=speaking,

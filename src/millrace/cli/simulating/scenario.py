@@ -48,7 +48,6 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     queueing: str = "fcfs"
     batching: str = "split_fuse"
     migration: str | None = None
-    overflow_guard: str = "off"
     calibration: str | None = None
     profile: Sequence[str] | None = None
     slo: str = ""

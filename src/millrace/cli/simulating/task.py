@@ -8,7 +8,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from millrace.cli.guarding import simulated_guard
 from millrace.cli.serving import in_options
 from millrace.cli.simulating.scenario import Scenario
 from millrace.core.outcome import Outcome
@@ -51,7 +50,6 @@ def carry_out(task: Task, progress: Callable[[Outcome], None] | None = None) -> 
             scenario.batching_policy(task.batching),
             slo=scenario.objectives,
             surroundings=scenario.surroundings,
-            guard=simulated_guard(scenario.overflow_guard),
             log=files.enter_context(task.log.open("wb")).write if task.log else None,
             progress=progress,
             runs=lanes.tell if lanes else None,
