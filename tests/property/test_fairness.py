@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.control import Controller, ControlSettings
+from millrace.control import Controller, ControlSettings, QueueSettings
 from millrace.core.event import Action, Arrived, Dispatch, Finished, Reported
 from millrace.core.replica import ReplicaSpec
 from millrace.core.request import Request
@@ -29,7 +29,7 @@ class Shop:
     """
 
     def __init__(self, policy: str, slots: int, asked: dict[str, list[Work]], answer_weight: float) -> None:
-        queue = ControlSettings(max_held=10_000, max_hold_s=1e6, max_waiting=slots)
+        queue = ControlSettings(max_held=10_000, max_hold_s=1e6, max_waiting=slots, queue=QueueSettings())
         self.controller = Controller(load("routing", "least_work"), load("queueing", policy), queue)
         self.asked = asked
         self.requests: dict[str, tuple[Request, int]] = {}
@@ -134,3 +134,19 @@ def test_first_come_first_served_is_not_fair() -> None:
     shop = Shop("fcfs", 1, {"f": [(400, 300)] * 30, "g": [(1, 1)] * 30}, answer_weight=2.0)
     shop.play(iter([0] * 100))
     assert shop.widest() > 2 * 2 * (LONGEST_PROMPT + LONGEST_ANSWER)
+
+
+@pytest.mark.parametrize(("policy", "before"), [("vtc", 1), ("drr(quantum_tokens=10)", 1), ("fcfs", 50)])
+def test_a_flood_that_is_old_already_does_not_get_ahead_of_who_just_came(policy: str, before: int) -> None:
+    shop = Shop(policy, 1, {"f": [(10, 10)] * 50, "g": []}, answer_weight=0.0)
+    shop.play(iter([]))
+    late = fakes.request("late", prompt_tokens=10, tenant="g")
+    shop.controller.on(Arrived(1000.0, late))
+    sent = [shop.under_way.pop()]
+    while sent[-1] != "late":
+        sent += [
+            action.request_id
+            for action in shop.controller.on(Finished(1000.0, sent[-1], 10, 10))
+            if isinstance(action, Dispatch)
+        ]
+    assert len(sent) - 2 == before

@@ -74,8 +74,9 @@ class QueueSettings(Struct, frozen=True, kw_only=True):
 
     At most `max_held_per_tenant` requests of a tenant are held per model (None: no limit of its own). Who has
     been there for `starvation_s` is overtaken by nobody any more, in its model's queue (None: as the policy
-    says). With `drop_late` a request is refused as soon as its first token is foreseen to miss its deadline
-    ("deadline"), or its TTFT objective too ("slo"); what cannot be foreseen is not dropped.
+    says; so it is under a `fair` one). With `drop_late` a request is refused as soon as its first token is
+    foreseen to miss its deadline ("deadline"), or its TTFT objective too ("slo"); what cannot be foreseen is
+    not dropped.
 
     With `saturation`, requests wait while every ready replica is saturated, and those of negative priority
     are refused. With `engine_queue` no replica is sent more than so many requests beyond those that it runs

@@ -17,7 +17,8 @@ class Turns:
         self._policy = policy
         self._first = getattr(policy, "first", None)
         self._shares = [band.share for band in queues.bands] if any(b.share for b in queues.bands) else []
-        self._starvation_s = rules.starvation_s
+        # A tenant that floods would get ahead of all others as soon as its own queue is that old.
+        self._starvation_s = None if getattr(policy, "fair", False) else rules.starvation_s
 
     @property
     def keeps_order(self) -> bool:

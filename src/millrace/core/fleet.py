@@ -237,7 +237,11 @@ class RoutingPolicy(Protocol):
 
 
 class QueueingPolicy(Protocol):
-    """Which held request is asked about next?"""
+    """Which held request is asked about next?
+
+    One that is `fair` (an attribute) gives each tenant its share, in the order of arrival, so that nobody
+    starves but by what its own tenant asked before; the usual limit on being overtaken is not for it.
+    """
 
     def order(self, held: Iterable[Request], fleet: FleetView) -> Iterable[Request]:
         """Yield the held requests, first to be placed first; lazily, the walk stops at the first Hold."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from millrace.core.event import Event
 from millrace.core.fleet import FleetView, Held, Left, Sent
@@ -26,6 +27,7 @@ from millrace.core.tenants import TenantLines, check_weights
 class Policy:
     """`weights` multiply the quantum of a tenant; who is not named has 1."""
 
+    fair: ClassVar[bool] = True
     quantum_tokens: int = 2048
     weights: Mapping[str, float] = field(default_factory=dict)
     _lines: TenantLines = field(init=False, repr=False, compare=False, default_factory=TenantLines)

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -55,6 +56,7 @@ class Underway(Struct):
 class Policy:
     """`weights` are shares by tenant, 1 for who is not named; the others are what a token counts for."""
 
+    fair: ClassVar[bool] = True
     prompt_weight: float = 1.0
     answer_weight: float = 2.0
     weights: Mapping[str, float] = field(default_factory=dict)
