@@ -17,7 +17,10 @@ from millrace.core.blocks import chain_bytes
 from millrace.core.request import Request, Slo
 
 Kind = Literal["chat", "text", "embedding", "messages", "responses"]
-Count = Annotated[int, Meta(ge=0)]
+NAME_LIMIT = 128  # characters of who asks and of a conversation's name that are kept
+MOST = (1 << 63) - 1  # JSON has numbers that no float can take, and nobody means them
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Whole = Annotated[int, Meta(ge=-MOST, le=MOST)]
 
 PROMPT_FIELD: dict[Kind, str] = {
     "chat": "messages",
@@ -95,7 +98,7 @@ class _Fields(Struct):
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     max_output_tokens: Count | None = None
-    priority: int | None = None
+    priority: Whole | None = None
     user: str | None = None
     session_id: str | None = None
     prompt_cache_key: str | None = None
@@ -126,14 +129,14 @@ def describe(
     prompt = _prompt(fields, kind)
     tokens, block_tokens = _count_tokens(prompt, measure)
     options = fields.stream_options
-    session = session or fields.session_id or fields.prompt_cache_key
+    session = session or _name(fields.session_id) or _name(fields.prompt_cache_key)
     model = fields.model if served is None else served(fields.model, session or id)
     request = Request(
         id=id,
         model=model,
         prompt_tokens=tokens,
         max_tokens=0 if kind == "embedding" else _max_tokens(fields, measure),
-        tenant=tenant or fields.user or "default",
+        tenant=tenant or _name(fields.user) or "default",
         session=session,
         blocks=_blocks(fields, model, prompt, measure),
         block_tokens=block_tokens,
@@ -142,6 +145,10 @@ def describe(
     )
     wanted = isinstance(options, _StreamOptions) and options.include_usage is True
     return Asked(request, fields.model, fields.stream is True, wanted, options is not msgspec.UNSET)
+
+
+def _name(said: str | None) -> str | None:
+    return said[:NAME_LIMIT] if said else None
 
 
 def _fields(body: bytes) -> _Fields:

@@ -9,10 +9,8 @@ from itertools import count
 from time import time_ns
 from typing import Any
 
-from millrace.core.prompt import NO_SLO, InvalidRequestError
+from millrace.core.prompt import NAME_LIMIT, NO_SLO, InvalidRequestError
 from millrace.core.request import Slo
-
-NAME_LIMIT = 128
 
 SESSION_FIELDS = (b"x-session-id", b"x-session-token", b"x-session-affinity", b"x-claude-code-session-id")
 """Ours and llm-d's, OpenCode's, and Claude Code's; the first that is there counts."""

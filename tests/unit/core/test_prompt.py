@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from millrace.core.prompt import Asked, InvalidRequestError, Kind, Measure, describe
+from millrace.core.prompt import NAME_LIMIT, Asked, InvalidRequestError, Kind, Measure, describe
 from millrace.core.request import Slo
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -44,6 +44,13 @@ def test_headers_win_over_the_body_for_tenant_and_session() -> None:
     slo = Slo(ttft_s=0.5)
     told = describe(body, "text", id="r", tenant="t", session="h", slo=slo, measure=Measure()).request
     assert (told.tenant, told.session, told.slo) == ("t", "h", slo)
+
+
+@pytest.mark.parametrize("field", ["session_id", "prompt_cache_key"])
+def test_of_long_names_in_a_body_no_more_is_kept_than_of_those_in_headers(field: str) -> None:
+    body = json.dumps({"model": "m", "prompt": "x", "user": "u" * 4096, field: "s" * 4096}).encode()
+    request = describe(body, "text", id="r", measure=Measure()).request
+    assert (request.tenant, request.session) == ("u" * NAME_LIMIT, "s" * NAME_LIMIT)
 
 
 def test_a_model_by_another_name_shares_its_blocks() -> None:
@@ -131,6 +138,8 @@ def test_no_more_blocks_are_hashed_than_wanted() -> None:
         ("chat", b'{"model":"m","messages":"hi"}', "messages", "must be an array"),
         ("chat", b'{"model":"m","messages":[],"max_tokens":"5"}', "max_tokens", "Expected `int"),
         ("chat", b'{"model":"m","messages":[],"max_tokens":-5}', "max_tokens", ">= 0"),
+        ("chat", b'{"model":"m","messages":[],"max_tokens":1%b}' % (b"0" * 400), "max_tokens", "<= 92"),
+        ("chat", b'{"model":"m","messages":[],"priority":-1%b}' % (b"0" * 400), "priority", ">= -92"),
         ("chat", b'{"model":"m","messages":[],"stream":"yes"}', "stream", "Expected `bool"),
         ("chat", b'{"model":"m","messages":[],"stream_options":1}', "stream_options", "Expected `object"),
         (
