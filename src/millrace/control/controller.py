@@ -13,7 +13,6 @@ from millrace.control.flight import Flight
 from millrace.control.leaving import Leaving
 from millrace.control.moves import Moves, over
 from millrace.control.placing import Placer
-from millrace.control.refusals import SATURATED
 from millrace.control.settings import ControlSettings
 from millrace.control.state import State
 from millrace.control.waiting import waiting
@@ -141,12 +140,10 @@ class Controller:
             actions.append(Refuse(request.id, f"the model {request.model!r} does not exist", 404))
         elif full := state.held.objection(request):
             actions.append(state.refusal(request, full, event.now_s))
-        elif request.priority < 0 and self._placer.sheds(request, event.now_s):
-            actions.append(state.refusal(request, SATURATED, event.now_s))
         else:
             flight = state.admit(request, event.request.model)
             flight.arrived_s = event.now_s
-            self._placer.hold(flight, event.now_s, actions)
+            self._placer.accept(flight, event.now_s, actions)
 
     def _hand_over(self, event: Prefilled, actions: list[Action]) -> None:
         flight = self.state.flights.get(event.request_id)

@@ -14,7 +14,7 @@ from millrace.control.flight import Flight
 from millrace.control.gate import Gate, too_late
 from millrace.control.held import Queue
 from millrace.control.lawful import complaint
-from millrace.control.refusals import ABANDONED, EXPIRED, OVERDUE, Why
+from millrace.control.refusals import ABANDONED, EXPIRED, OVERDUE, SATURATED, Why
 from millrace.control.state import State
 from millrace.control.turns import Turns
 from millrace.control.witness import Witness
@@ -69,9 +69,13 @@ class Placer:
                 return True
         return False
 
-    def sheds(self, request: Request, now_s: float) -> bool:
-        """Whether a request that may be shed is refused as it comes, because of saturation."""
-        return self.gate.sheds(request, self.state.view(now_s, request.model))
+    def accept(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
+        """Send or hold a request that comes, unless it may be shed, and its model has no room for it."""
+        request = flight.request
+        if request.priority < 0 and self.gate.sheds(request, self.state.view(now_s, request.model)):
+            self._give_up(flight, SATURATED, now_s, actions)
+        else:
+            self.hold(flight, now_s, actions)
 
     def hold(self, flight: Flight, now_s: float, actions: list[Action]) -> None:
         """Send a request, or queue it until it can be sent; if it has to wait, then only until it expires."""

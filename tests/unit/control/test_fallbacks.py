@@ -6,10 +6,11 @@ from typing import Any
 
 from msgspec import UNSET
 
-from millrace.control import Controller, RetryBudget
+from millrace.control import Controller, QueueSettings, RetryBudget, Saturation
 from millrace.control.log import entry, header, replay
 from millrace.core.event import Action, Arrived, Dispatch, Event, Failed, Finished, Refuse, Reported, Ticked
 from millrace.core.fleet import Decision, FleetView, Reject, Route
+from millrace.core.replica import Report
 from millrace.core.request import Request
 from millrace.policies import load
 from millrace.testing import fakes
@@ -207,6 +208,19 @@ def test_long_queues_whose_requests_expire_at_once_may_fall_back_on_each_other()
     assert {one.request_id for one in refused} == {f"q{n}" for n in range(most)}
     assert len(refused) == most
     assert not controller.state.flights
+
+
+def test_who_is_shed_turns_to_a_fallback_that_is_not_saturated() -> None:
+    controller = two_models(queue=QueueSettings(saturation=Saturation()))
+    controller.on(Reported(0.0, "b", "ready", report=Report(now_s=0.0, waiting=0)))
+    (refused,) = arrive(controller, "q1", priority=-1)
+    assert isinstance(refused, Refuse)
+    (sent,) = arrive(controller, "q2", priority=-1, fallbacks=("n",))
+    assert of(sent) == ("b", "n")
+    assert arrive(controller, "q3", priority=0) == []
+    (sent,) = arrive(controller, "q4", priority=-1, fallbacks=("n",))  # behind a queue, too
+    assert of(sent) == ("b", "n")
+    assert set(controller.state.flights) == {"q2", "q3", "q4"}
 
 
 def test_a_log_says_nothing_of_fallbacks_where_there_are_none() -> None:
