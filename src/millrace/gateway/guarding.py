@@ -15,7 +15,7 @@ from millrace.core.overflow import GuardSettings, OverflowGuard, Whose
 from millrace.core.prompt import Kind
 from millrace.core.prompt_class import prompt_class
 from millrace.core.request import Request
-from millrace.gateway.limiting import LIMITS, asked_tokens, with_limit, with_reminder
+from millrace.gateway.limiting import LIMITS, answers_asked, asked_tokens, with_limit, with_reminder
 from millrace.gateway.metrics import Family, labels
 from millrace.gateway.routes import COUNT_TOKENS
 from millrace.gateway.usage import Usage
@@ -27,6 +27,7 @@ class Guarded(Struct, frozen=True):
 
     whose: Whose
     asked: int | None
+    answers: int
     cap: int | None = None
     reminded: bool = False
 
@@ -62,14 +63,15 @@ class Guarding:
         asked = asked_tokens(wire.body, kind)
         cap, wire = self._capped(whose, asked, kind, wire)
         reminded, wire = self._reminding(whose, kind, wire)
-        return Guarded(whose, asked, cap, reminded), wire
+        return Guarded(whose, asked, answers_asked(wire.body, kind), cap, reminded), wire
 
     def ended(self, seen: Guarded, usage: Usage) -> None:
         """Learn from an answer that came to its end, if its engine said how long it was."""
         if usage.output_tokens is None:
             return
-        self.guard.see(seen.whose, usage.output_tokens, asked=seen.asked, cap=seen.cap)
-        if seen.cap is not None and usage.output_tokens >= seen.cap:
+        tokens = round(usage.output_tokens / seen.answers)
+        self.guard.see(seen.whose, tokens, asked=seen.asked, cap=seen.cap)
+        if seen.cap is not None and tokens >= seen.cap:
             self.cut[seen.whose.model] += 1
 
     def families(self) -> Iterator[Family]:

@@ -5,6 +5,8 @@ Every other byte stays as it was.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -28,6 +30,8 @@ class _Limits(Struct):
     max_completion_tokens: Raw = Raw()
     max_output_tokens: Raw = Raw()
     min_tokens: Raw = Raw()
+    n: Raw = Raw()
+    prompt: Any = None
 
 
 _decode = msgspec.json.Decoder(_Limits).decode
@@ -38,6 +42,17 @@ def asked_tokens(body: bytes, kind: Kind) -> int | None:
     said = _decode(body)
     values = (bytes(getattr(said, name)) for name in LIMITS[kind])
     return next((round(float(value)) for value in values if value not in (b"", _NULL)), None)
+
+
+def answers_asked(body: bytes, kind: Kind) -> int:
+    """Return how many answers a body that was described asks for: an engine counts their tokens together."""
+    if kind not in ("chat", "text"):
+        return 1
+    said = _decode(body)
+    each = bytes(said.n)
+    several = isinstance(said.prompt, list) and not all(isinstance(one, int) for one in said.prompt)
+    prompts = len(said.prompt) if kind == "text" and several else 1
+    return prompts * max(1, int(each) if each.isdigit() else 1)
 
 
 def with_limit(body: bytes, kind: Kind, tokens: int) -> bytes | None:

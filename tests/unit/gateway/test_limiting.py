@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.core.prompt import Kind
-from millrace.gateway.limiting import LIMITS, asked_tokens, with_limit, with_reminder
+from millrace.gateway.limiting import LIMITS, answers_asked, asked_tokens, with_limit, with_reminder
 from millrace.gateway.splice import SCAN_LIMIT_BYTES
 
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
@@ -61,6 +61,22 @@ def test_no_limit_is_raised_and_nothing_else_changes(body: dict[str, Any], kind:
             assert found[name] in (None, tokens)
         else:
             assert found[name] == min(body[name], tokens)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "answers"),
+    [
+        ("chat", b'{"n":3}', 3),
+        ("chat", b'{"n":null,"prompt":["a","b"]}', 1),
+        ("text", b'{"prompt":"a"}', 1),
+        ("text", b'{"prompt":["a","b"],"n":2}', 4),
+        ("text", b'{"prompt":[1,2,3],"n":0}', 1),
+        ("text", b'{"prompt":[[1,2],[3]],"n":"x"}', 2),
+        ("responses", b'{"n":3}', 1),
+    ],
+)
+def test_answers_to_one_request_are_counted(kind: Kind, body: bytes, answers: int) -> None:
+    assert answers_asked(body, kind) == answers
 
 
 def test_a_body_too_large_to_search_stays_as_it_is() -> None:
