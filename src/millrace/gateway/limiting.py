@@ -5,8 +5,6 @@ Every other byte stays as it was.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Raw, Struct
 
@@ -31,9 +29,10 @@ class _Limits(Struct):
     max_output_tokens: Raw = Raw()
     min_tokens: Raw = Raw()
     n: Raw = Raw()
-    prompt: Any = None
+    prompt: Raw = Raw()
 
 
+_list = msgspec.json.Decoder(list[Raw]).decode
 _decode = msgspec.json.Decoder(_Limits).decode
 
 
@@ -41,7 +40,7 @@ def asked_tokens(body: bytes, kind: Kind) -> int | None:
     """Return the limit that a body which was described asks for, None if it asks for none."""
     said = _decode(body)
     values = (bytes(getattr(said, name)) for name in LIMITS[kind])
-    return next((round(float(value)) for value in values if value not in (b"", _NULL)), None)
+    return next((_count(value) for value in values if value not in (b"", _NULL)), None)
 
 
 def answers_asked(body: bytes, kind: Kind) -> int:
@@ -49,10 +48,26 @@ def answers_asked(body: bytes, kind: Kind) -> int:
     if kind not in ("chat", "text"):
         return 1
     said = _decode(body)
-    each = bytes(said.n)
-    several = isinstance(said.prompt, list) and not all(isinstance(one, int) for one in said.prompt)
-    prompts = len(said.prompt) if kind == "text" and several else 1
-    return prompts * max(1, int(each) if each.isdigit() else 1)
+    prompts = _prompts(bytes(said.prompt)) if kind == "text" else 1
+    return prompts * max(1, _count(bytes(said.n)) or 1)
+
+
+def _prompts(prompt: bytes) -> int:
+    """Return how many prompts there are: several come as a list of texts, or of lists of token ids."""
+    if prompt[:1] != b"[" or prompt[1:].lstrip()[:1] not in (b'"', b"["):
+        return 1
+    try:
+        return len(_list(prompt))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 1
+
+
+def _count(value: bytes) -> int | None:
+    """Return a number of JSON; None for what is none, or beyond all bounds."""
+    try:
+        return round(float(value))
+    except (ValueError, OverflowError):
+        return None
 
 
 def with_limit(body: bytes, kind: Kind, tokens: int) -> bytes | None:
@@ -69,8 +84,7 @@ def with_limit(body: bytes, kind: Kind, tokens: int) -> bytes | None:
     spans = [
         (begin, end)
         for key, begin, end in (members(body, start - 1) if present else ())
-        if msgspec.json.decode(key, type=str) in present
-        and _is_above(body[begin:end], tokens, null=unlimited)
+        if _name(key) in present and _is_above(body[begin:end], tokens, null=unlimited)
     ]
     for begin, end in reversed(spans):
         body = body[:begin] + b"%d" % tokens + body[end:]
@@ -101,7 +115,7 @@ def with_reminder(body: bytes, reminder: str) -> bytes | None:
     if not last or body[last[0] : last[0] + 1] != b"{":
         return None
     role, content = (_last_value(body, name, last[0]) for name in ("role", "content"))
-    if role is None or content is None or msgspec.json.decode(body[slice(*role)]) != "user":
+    if role is None or content is None or body[slice(*role)] != b'"user"':
         return None
     end = content[1] - 1
     if body[content[0] : content[0] + 1] == b'"':
@@ -110,6 +124,14 @@ def with_reminder(body: bytes, reminder: str) -> bytes | None:
         return None
     part = msgspec.json.encode({"type": "text", "text": reminder})
     return b"%b,%b%b" % (body[:end], part, body[end:])
+
+
+def _name(key: bytes) -> str:
+    """Return what a key says; one that is no UTF-8 says nothing."""
+    try:
+        return msgspec.json.decode(key, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
 
 
 def _last_item(body: bytes, opening: int) -> tuple[int, int] | None:
@@ -123,6 +145,6 @@ def _last_value(body: bytes, name: str, opening: int) -> tuple[int, int] | None:
     """Find a field's value in the object whose brace is at `opening`; the last one counts."""
     found = None
     for key, start, end in members(body, opening):
-        if msgspec.json.decode(key, type=str) == name:
+        if _name(key) == name:
             found = start, end
     return found

@@ -113,3 +113,22 @@ def test_a_reminder_ends_the_last_message_of_the_user(messages: str, expected: s
     body = '{"a": 1, "messages": %s, "b":2.0}'
     found = with_reminder((body % messages).encode(), 'Be "brief"')
     assert found == (None if expected is None else (body % expected).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"max_tokens":1%b}' % (b"0" * 400),
+        b'{"max_tokens":1e99,"n":1%b}' % (b"0" * 5000),
+        b'{"max_tokens":9,"n":1e99,"messages":[{"\xff":1,"role":"\xff","content":"\xff"}]}',
+        b'{"max_tokens":9,"\xff":1}',
+        b'{"max_tokens":9,"prompt":["\xff"],"messages":%b}' % (b"[" * 900 + b"]" * 900),
+        b'{"max_tokens":9,"prompt":%b}' % (b"[" * 900 + b"]" * 900),
+    ],
+)
+def test_odd_bodies_break_nothing(body: bytes) -> None:
+    assert answers_asked(body, "text") >= 1
+    limited = with_limit(body, "text", 7)
+    assert limited is not None
+    assert asked_tokens(limited, "text") == 7
+    assert with_reminder(body, "Be brief.") is None
