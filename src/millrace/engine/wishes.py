@@ -33,6 +33,7 @@ class Range(Struct, frozen=True):
 RANGES = {
     "n": Range(1, MOST_CHOICES),
     "seed": Range(-(2**63), 2**63 - 1),
+    "priority": Range(-(2**63), 2**63 - 1),
     "temperature": Range(0, 100),
     "top_p": Range(0, 1, open=True),
     "top_k": Range(-1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from openai import AsyncOpenAI
@@ -90,7 +91,8 @@ def test_a_predictor_that_is_not_there_is_missed_and_nobody_is_the_worse_for_it(
         async with FakeEngine("a") as engine:
             words = ("--backend", engine.url, "--predictor", str(tmp_path / "gone.json"), "--serial")
             child = await asyncio.create_subprocess_exec(
-                "millrace", "serve", "--port", "0", *words, stderr=asyncio.subprocess.PIPE
+                *(sys.executable, "-m", "millrace", "serve", "--port", "0", *words),
+                stderr=asyncio.subprocess.PIPE,
             )
             assert child.stderr is not None
             assert b"warning: there is no predictor" in await child.stderr.readline()
@@ -100,7 +102,7 @@ def test_a_predictor_that_is_not_there_is_missed_and_nobody_is_the_worse_for_it(
             child.terminate()
             assert await child.wait() == 0
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
 def test_a_file_that_is_no_predictor_is_an_error(millrace: Run, tmp_path: Path) -> None:
