@@ -139,7 +139,9 @@ def test_the_way_taken_is_the_soonest_of_all_and_what_nobody_measured_is_never_f
     here = source.view("source")
     others = [one.view(f"t{number}") for number, one in enumerate(targets)]
     fleet = fakes.fleet(here, *others, now_s=elapsed_s, flights={"q": flight})
-    found = Ways(assumed).on(flight, here, others, fleet, ahead_bytes=ahead_bytes)
+    found = Ways(assumed).on(
+        flight, here, others, fleet, waiting=fleet.flights.values(), ahead_bytes=ahead_bytes
+    )
     sums = expected(flight, source, targets, assumed, now_s=elapsed_s, ahead_bytes=ahead_bytes)
     assert {(way.kind, way.replica) for way in found} == sums.keys()
     assert all(way.seconds == pytest.approx(sums[way.kind, way.replica]) for way in found)

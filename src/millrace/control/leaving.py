@@ -41,6 +41,7 @@ class Leaving:
         if not asking:
             asking.extend(name for name, one in state.flights.items() if one.replica in draining)
         ahead_bytes: dict[str, float] = {}
+        waiting: dict[str, list[Flight]] = {}
         for _ in range(min(MOST_AT_ONCE, len(asking))):
             flight = state.flights.get(asking.popleft())
             if flight is None or flight.replica not in draining:
@@ -48,16 +49,23 @@ class Leaving:
             if flight.prefill_on is not None or flight.moving_to is not None:
                 continue
             source = state.replicas[flight.replica]
-            if source.id not in ahead_bytes:
-                ahead_bytes[source.id] = self._bytes_under_way(source, now_s)
-            if move := self._leave(flight, source, now_s, ahead_bytes):
+            if source.id not in waiting:
+                there = [one for one in state.flights.values() if one.replica == source.id]
+                waiting[source.id] = [one for one in there if not one.started]
+                ahead_bytes[source.id] = _bytes_under_way(there, source, now_s)
+            if move := self._leave(flight, source, now_s, waiting[source.id], ahead_bytes):
                 yield flight, move
         self.due_s = now_s + PAUSE_S if asking else now_s + self._ways.assumed.period_s if draining else inf
 
     def _leave(
-        self, flight: Flight, source: ReplicaView, now_s: float, ahead_bytes: dict[str, float]
+        self,
+        flight: Flight,
+        source: ReplicaView,
+        now_s: float,
+        waiting: list[Flight],
+        ahead_bytes: dict[str, float],
     ) -> Move | None:
-        """Book the soonest way, None if that is to stay."""
+        """Book the soonest way, None if that is to stay. Who was `waiting` there may have left meanwhile."""
         request, state = flight.request, self._state
         view = state.view(now_s, request.model, flight.tried)
         ways = self._ways.on(
@@ -65,6 +73,7 @@ class Leaving:
             source,
             self._targets(flight, view),
             view,
+            waiting=waiting,
             ahead_bytes=ahead_bytes[source.id],
             barred=flight.failed,
         )
@@ -91,10 +100,10 @@ class Leaving:
             if one.id != flight.replica and one.waiting < waiting and _expected(one) < there
         ]
 
-    def _bytes_under_way(self, source: ReplicaView, now_s: float) -> float:
-        flights = self._state.flights.values()
-        moving = (one for one in flights if one.replica == source.id and one.moving_to and not one.replays)
-        return sum(context_bytes(one, source, now_s) or 0.0 for one in moving)
+
+def _bytes_under_way(there: list[Flight], source: ReplicaView, now_s: float) -> float:
+    moving = (one for one in there if one.moving_to and not one.replays)
+    return sum(context_bytes(one, source, now_s) or 0.0 for one in moving)
 
 
 def _expected(target: ReplicaView) -> int:

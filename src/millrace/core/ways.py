@@ -87,14 +87,16 @@ class Ways:
         targets: Sequence[ReplicaView],
         fleet: FleetView,
         *,
+        waiting: Collection[Underway],
         ahead_bytes: float = 0.0,
         barred: Collection[str] = (),
     ) -> list[Way]:
         """Return every way from `source` to one of the targets, and the one to stay.
 
+        Those `waiting` at the source are looked through for who is in front of a request without a token.
         Links carry `ahead_bytes` from there first. Kinds that are `barred` have been tried in vain.
         """
-        found = [Way("stay", source.id, self._stay_s(flight, source, fleet))]
+        found = [Way("stay", source.id, self._stay_s(flight, source, waiting, fleet))]
         roomy = [one for one in targets if has_room(one, flight.request.prompt_tokens)]
         if flight.started and "move" not in barred:
             found += self._moves(flight, source, roomy, fleet.now_s, ahead_bytes)
@@ -102,14 +104,16 @@ class Ways:
             found += self._replays(flight, source, roomy, fleet)
         return found
 
-    def _stay_s(self, flight: Underway, source: ReplicaView, fleet: FleetView) -> float:
+    def _stay_s(
+        self, flight: Underway, source: ReplicaView, waiting: Collection[Underway], fleet: FleetView
+    ) -> float:
         """Predict when an answer is over where it is; of one without a token, when its turn is.
 
         It may have been computed ever since it was sent: an answer that is no stream shows nothing of it.
         """
         if not flight.started:
             [speeds] = self._waits.speeds([source], fleet)
-            turn_s = work_s(_queued_until(flight, source, fleet), 0, source, speeds)
+            turn_s = work_s(_queued_until(flight, source, waiting), 0, source, speeds)
             return max(0.0, turn_s - (fleet.now_s - flight.sent_s))
         request, (least, _) = flight.request, generated(flight, source, fleet.now_s)
         expected = request.expected_tokens
@@ -175,7 +179,7 @@ def _load_tokens(target: ReplicaView) -> int:
     return target.context_tokens + target.queued_tokens + target.coming_tokens
 
 
-def _queued_until(flight: Underway, source: ReplicaView, fleet: FleetView) -> int:
+def _queued_until(flight: Underway, source: ReplicaView, waiting: Iterable[Underway]) -> int:
     """Count the tokens that a replica computes before a request's first one: of those sent before it, too."""
-    there = (one for one in fleet.flights.values() if one.replica == source.id and not one.started)
+    there = (one for one in waiting if one.replica == source.id and not one.started)
     return sum(one.queued_tokens for one in there if one.sent_s <= flight.sent_s)

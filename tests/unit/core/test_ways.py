@@ -27,7 +27,7 @@ def ways(
     state = {"replica": source.id, "started": True, "started_s": 8.0, "queued_tokens": 100, "sent_s": 7.0}
     flight = Flight(request, 0, "m", 3, **(state | how))  # type: ignore[arg-type]
     fleet = fakes.fleet(source, *targets, now_s=now_s, flights={"q": flight})
-    found = Ways(ASSUMED).on(flight, source, targets, fleet, barred=barred)
+    found = Ways(ASSUMED).on(flight, source, targets, fleet, waiting=fleet.flights.values(), barred=barred)
     return {(way.kind, way.replica): way.seconds for way in found}
 
 
