@@ -171,6 +171,8 @@ class Controller:
         flight = self.state.flights.get(event.request_id)
         if flight is None or flight.replica is None:
             return
+        if flight.prefill_on is None:
+            self.state.prefixes.learn(flight, event)
         replica = self.state.land(flight)
         self.state.finish(flight, event.now_s)
         if self.state.held:

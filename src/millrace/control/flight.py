@@ -6,6 +6,7 @@ from math import inf
 
 from msgspec import Struct
 
+from millrace.control.horizon import NO_TRAIL, Trail
 from millrace.core.request import Request
 
 
@@ -22,6 +23,7 @@ class Flight(Struct, eq=False):
     It came in at `arrived_s`.
     It is not its cache that goes there if it `replays`. By the ways that `failed` it could not leave.
     `resumed_tokens` of its answer came from replicas that broke; its request counts them to the prompt.
+    `trail` is what was known of its prompt where it was sent, as long as it stays there.
     """
 
     request: Request
@@ -43,3 +45,4 @@ class Flight(Struct, eq=False):
     held_until_s: float = inf
     replays: bool = False
     failed: frozenset[str] = frozenset()
+    trail: Trail = NO_TRAIL

@@ -9,10 +9,13 @@ from msgspec import UNSET
 from millrace.control.aging import AgingPrefixes
 from millrace.control.cached import SENT_TTL_S, CachedPrefixes
 from millrace.control.clock import Clock
+from millrace.control.flight import Flight
+from millrace.control.horizon import NO_TRAIL, Trail
 from millrace.control.prefixes import SentPrefixes
 from millrace.control.settings import ControlSettings
-from millrace.core.event import CacheChanged
+from millrace.core.event import CacheChanged, Finished
 from millrace.core.fleet import PrefixIndex
+from millrace.core.replica import ReplicaSpec
 from millrace.core.request import Request
 
 
@@ -79,6 +82,32 @@ class Prefixes:
             made = AgingPrefixes(budget_bytes, clock=clock, ttl_s=ttl_s)
         self._of[replica] = made
         return made
+
+    def expect(self, replica: str, spec: ReplicaSpec) -> None:
+        """Note how much a replica's cache has room for, if that is known."""
+        known, limits = self._of[replica], spec.limits
+        if isinstance(known, SentPrefixes) and limits is not None:
+            cached = limits.kv_blocks * limits.block_tokens * spec.expert_parallel
+            known.assume(cached if limits.prefix_caching else 0)
+
+    def send(self, replica: str, request: Request, pending_tokens: int) -> tuple[int, Trail]:
+        """Note a prompt that is sent behind so many tokens in a replica's queue.
+
+        Return how many of its leading tokens are believed there, and what to learn from its answer by.
+        """
+        known = self._of[replica]
+        if isinstance(known, SentPrefixes):
+            return known.send(request, pending_tokens=pending_tokens)
+        return known.remember(request), NO_TRAIL
+
+    def learn(self, flight: Flight, event: Finished) -> None:
+        """Learn from an answer how far its replica's cache reaches back."""
+        assert flight.replica is not None
+        known = self._of[flight.replica]
+        if isinstance(known, SentPrefixes):
+            # An answer that went on elsewhere has begun in a cache of which nobody told.
+            trail = NO_TRAIL if flight.resumed_tokens else flight.trail
+            known.learn(flight.request, trail, event, new_tokens=flight.queued_tokens)
 
     def follow(self, event: CacheChanged) -> None:
         """Note what an engine says of its prefix cache, if that is what is believed."""

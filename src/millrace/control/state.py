@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from millrace.control.drains import Drains
 from millrace.control.flight import Flight
 from millrace.control.held import Queues
+from millrace.control.horizon import NO_TRAIL
 from millrace.control.knowledge import Prefixes
 from millrace.control.refusals import Why
 from millrace.control.settings import ControlSettings
@@ -56,6 +57,7 @@ class State:
             replica = self._join(event)
         if event.spec is not None:
             replica.spec = event.spec
+            self.prefixes.expect(event.replica, event.spec)
             self._learn_models()
         if event.phase in ("starting", "gone"):
             self._empty(replica)
@@ -123,8 +125,9 @@ class State:
         queued_tokens = request.prompt_tokens
         if replica.spec.role == "encode":
             queued_tokens = request.encode_tokens
-        elif request.blocks:
-            queued_tokens -= self.prefixes[replica_id].remember(request)
+        else:
+            held_tokens, flight.trail = self.prefixes.send(replica_id, request, replica.queued_tokens)
+            queued_tokens -= held_tokens
         if request.adapter is not None:
             replica.adapters = _used(replica, request.adapter)
         flight.queued_tokens = queued_tokens
@@ -141,7 +144,7 @@ class State:
     def hand_over(self, flight: Flight) -> str:
         """Note that a prompt is computed, and its cache goes to who answers; return who computed it."""
         prefiller, replica = self._part(flight), self._replica(flight)
-        held_tokens = self.prefixes[replica.id].remember(flight.request)
+        held_tokens, flight.trail = self.prefixes[replica.id].remember(flight.request), NO_TRAIL
         encoded = self.replicas[prefiller].spec.role == "encode"
         flight.queued_tokens = flight.request.prompt_tokens - held_tokens if encoded else 0
         replica.waiting += 1
@@ -174,7 +177,7 @@ class State:
         assert target is not None
         self.stay(flight)
         self._stop(flight)
-        flight.replica = target
+        flight.replica, flight.trail = target, NO_TRAIL
         self.prefixes[target].remember(flight.request)
         self._run(flight)
         return source.id

@@ -121,7 +121,7 @@ def test_an_index_keeps_to_its_budget_even_if_names_are_not_chained(
     assert 0 <= index.held_bytes <= capacity * ENTRY_BYTES
 
 
-@pytest.mark.parametrize(("blocks", "least", "most"), [(1, 1.5, 2.5), (3, 0.5, 1.0), (50, 0.2, 0.6)])
+@pytest.mark.parametrize(("blocks", "least", "most"), [(1, 1.5, 2.5), (4, 0.5, 1.0), (50, 0.2, 0.6)])
 def test_the_index_takes_less_memory_than_it_says_but_for_prompts_of_one_block(
     blocks: int, least: float, most: float
 ) -> None:
