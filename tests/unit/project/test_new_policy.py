@@ -20,7 +20,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package and its tests, with the two files that the guide says to write."""
     copied = tmp_path_factory.mktemp("checkout")
     copytree(ROOT / "src", copied / "src", ignore=ignore_patterns("__pycache__", "*.safetensors"))
-    for kept in ("scripts", "tests/property", "tests/integration/gateway", "tests/replay", "tests/docs"):
+    tests = ("tests/property", "tests/integration/gateway", "tests/replay", "tests/docs")
+    for kept in ("scripts", "benchmarks", *tests):
         copytree(ROOT / kept, copied / kept, ignore=ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "tests/conftest.py"):
         copy(ROOT / name, copied / name)
