@@ -24,7 +24,7 @@ MODULES = {
     "core/cost": ("attention_grid", "overlapping", "profiled", "roofline", "scaled"),
     "replica": (
         *("adapters", "batch", "blocks", "decodes", "forming"),
-        *("imports", "lasting", "noting", "replica", "sequence"),
+        *("grouping", "imports", "lasting", "noting", "replica", "runs", "sequence", "swapping"),
     ),
     "simulate": (
         *("agenda", "bill", "cache_pool", "encoding", "handover"),

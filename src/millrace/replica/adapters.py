@@ -10,8 +10,10 @@ from collections import Counter, OrderedDict
 from itertools import islice
 
 from millrace.core.replica import Limits
+from millrace.core.swapping import Swapping
 from millrace.replica.batch import Batch
 from millrace.replica.sequence import Sequence
+from millrace.replica.swapping import SwappingBatch
 
 
 class AdapterBatch(Batch):
@@ -107,9 +109,13 @@ class AdapterBatch(Batch):
         self.resident.move_to_end(adapter)
 
 
-def batch_for(limits: Limits, *, by_priority: bool = False) -> Batch:
+def batch_for(limits: Limits, *, by_priority: bool = False, swapping: Swapping | None = None) -> Batch:
     """Return an empty batch within these limits. Raises ValueError for limits that nobody can keep."""
     _check(limits)
+    if swapping is not None:
+        if limits.adapters is not None:
+            raise ValueError("adapters are not limited where sequences are swapped: leave out one of the two")
+        return SwappingBatch(limits, swapping)
     if limits.adapters is None:
         return Batch(limits, by_priority=by_priority)
     return AdapterBatch(limits, limits.adapters, by_priority=by_priority)

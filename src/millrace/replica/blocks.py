@@ -147,7 +147,7 @@ class BlockPool:
         assert self._idle_blocks == sum(len(part.blocks) for part in self._idle)
         every = [*holders, *self._idle]
         blocks = [block for part in every for block in part.blocks]
-        assert sorted([*self._blank, *private, *blocks]) == list(range(self.blocks)), (
+        assert sorted([*self._unheld(), *private, *blocks]) == list(range(self.blocks)), (
             "each is somewhere, once"
         )
         found = [part for part in every if part.contents]
@@ -155,6 +155,9 @@ class BlockPool:
         assert all(len(part.contents) == len(part.blocks) for part in found)
         contents = [content for part in found for content in part.contents]
         assert len(contents) == len({*contents}), "a content has one block"
+
+    def _unheld(self) -> list[int]:
+        return self._blank
 
     def _extend(self, table: list[int], blocks: int) -> None:
         """Append blocks, of which enough are free, forgetting content if need be."""

@@ -11,6 +11,7 @@ from collections import deque
 from millrace.core.batch import BatchingPolicy
 from millrace.core.cost import ENDLESS
 from millrace.core.replica import Limits
+from millrace.core.swapping import Swapping
 from millrace.replica.adapters import batch_for
 from millrace.replica.executor import Chunk, Executor, Run, Step, StepResult
 from millrace.replica.forming import chunks_of, decoding, form
@@ -28,13 +29,17 @@ class Replica:
     All calls come from one thread, but the executor may run in another: `add` and `abort` may come while a
     step is in flight, and what it reads and writes is left alone until `commit`. At most one step is in
     flight. If it cannot be carried out, run it again, or abort its sequences and commit it all the same.
-    With `lengths`, the shape of a step says how long its longest and shortest decode are.
+    With `lengths`, the shape of a step says how long its longest and shortest decode are; `swap` is how
+    sequences give way to others.
     """
 
-    def __init__(self, limits: Limits, batching: BatchingPolicy, *, lengths: bool = False) -> None:
+    def __init__(
+        self, limits: Limits, batching: BatchingPolicy, *, lengths: bool = False, swap: Swapping | None = None
+    ) -> None:
         self.limits = limits
         self.batching = batching
-        self.batch = batch_for(limits, by_priority=getattr(batching, "by_priority", False))
+        by_priority: bool = getattr(batching, "by_priority", False)
+        self.batch = batch_for(limits, by_priority=by_priority, swapping=swap)
         # The last token is sampled but never fed back, so it needs no KV.
         self._capacity = min(limits.context_tokens, limits.kv_blocks * limits.block_tokens + 1)
         self._lengths = lengths
