@@ -22,7 +22,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from benchmarks.routing import GOAL, WORKLOADS, Cell, laid_out, oracle_rps, tell
-from millrace.control import Controller
+from millrace.control import Controller, ControlSettings
 from millrace.control.flight import Flight
 from millrace.control.knowledge import Prefixes
 from millrace.core.event import Finished
@@ -115,7 +115,8 @@ def above(cell: Cell, policy: str, way: str, factor: float, rate_rps: float) -> 
 
 
 def _controller(policy: str, way: str) -> Controller:
-    made = Controller(load("routing", policy), load("queueing", "fcfs"))
+    settings = ControlSettings(prefix_knowledge="answers")
+    made = Controller(load("routing", policy), load("queueing", "fcfs"), settings)
     made.state.prefixes = WAYS[way](made.settings)
     return made
 

@@ -19,9 +19,11 @@ KNOWING = "What is known of prompt caches"
 BLOCK_TOKENS = 16  # vLLM's, and our engine's
 
 Knowledge = Annotated[
-    Literal["none", "sent", "events"],
+    Literal["none", "sent", "answers", "events"],
     typer.Option(
-        help="Nothing, what was sent where, or what engines say in KV events.", rich_help_panel=KNOWING
+        help="Nothing, what was sent where, that as far as answers show it is still there, or what engines "
+        "say in KV events.",
+        rich_help_panel=KNOWING,
     ),
 ]
 Ttl = Annotated[

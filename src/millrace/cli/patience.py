@@ -11,7 +11,7 @@ from millrace.control import ControlSettings, RetryBudget
 
 FAILURES = "When engines fail or are busy"
 BUDGET = RetryBudget()
-PATIENCE = ControlSettings(retry_budget=BUDGET, queue=RULES)
+PATIENCE = ControlSettings(retry_budget=BUDGET, queue=RULES, prefix_knowledge="answers")
 """What both do if nobody says otherwise."""
 
 MaxAttempts = Annotated[

@@ -68,7 +68,7 @@ def run(
     max_hold: patience.MaxHold = PATIENCE.max_hold_s,
     max_waiting: patience.MaxWaiting = None,
     queue_rule: waiting.Rules = None,
-    prefix_knowledge: knowing.Knowledge = "sent",
+    prefix_knowledge: knowing.Knowledge = "answers",
     prefix_ttl: knowing.Ttl = None,
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
     kv_events: knowing.KvEvents = None,

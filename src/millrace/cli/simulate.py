@@ -47,7 +47,7 @@ def run(
     max_held: patience.MaxHeld = PATIENCE.max_held,
     max_hold_s: patience.MaxHold = PATIENCE.max_hold_s,
     max_waiting: patience.MaxWaiting = None,
-    prefix_knowledge: knowing.Knowledge = "sent",
+    prefix_knowledge: knowing.Knowledge = "answers",
     prefix_ttl: knowing.Ttl = None,
     prefix_index_bytes: knowing.IndexBytes = PATIENCE.prefix_index_bytes,
     block_tokens: knowing.SimulatedBlockTokens = None,

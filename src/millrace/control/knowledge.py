@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from msgspec import UNSET
 
@@ -86,7 +86,7 @@ class Prefixes:
     def expect(self, replica: str, spec: ReplicaSpec) -> None:
         """Note how much a replica's cache has room for, if that is known."""
         known, limits = self._of[replica], spec.limits
-        if isinstance(known, SentPrefixes) and limits is not None:
+        if self._learns(known) and limits is not None:
             cached = limits.kv_blocks * limits.block_tokens * spec.expert_parallel
             known.assume(cached if limits.prefix_caching else 0)
 
@@ -96,7 +96,7 @@ class Prefixes:
         Return how many of its leading tokens are believed there, and what to learn from its answer by.
         """
         known = self._of[replica]
-        if isinstance(known, SentPrefixes):
+        if self._learns(known):
             return known.send(request, pending_tokens=pending_tokens)
         return known.remember(request), NO_TRAIL
 
@@ -104,10 +104,14 @@ class Prefixes:
         """Learn from an answer how far its replica's cache reaches back."""
         assert flight.replica is not None
         known = self._of[flight.replica]
-        if isinstance(known, SentPrefixes):
+        if self._learns(known):
             # An answer that went on elsewhere has begun in a cache of which nobody told.
             trail = NO_TRAIL if flight.resumed_tokens else flight.trail
             known.learn(flight.request, trail, event, new_tokens=flight.queued_tokens)
+
+    def _learns(self, known: Knowledge) -> TypeGuard[SentPrefixes]:
+        """Whether specs and answers correct what is believed of a replica."""
+        return self._settings.prefix_knowledge == "answers" and isinstance(known, SentPrefixes)
 
     def follow(self, event: CacheChanged) -> None:
         """Note what an engine says of its prefix cache, if that is what is believed."""

@@ -11,7 +11,7 @@ from millrace.control.budget import RetryBudget
 from millrace.control.queue_settings import NO_RULES, QueueSettings
 from millrace.core.ways import Assumed
 
-PrefixKnowledge = Literal["none", "sent", "events"]
+PrefixKnowledge = Literal["none", "sent", "answers", "events"]
 
 
 class ControlSettings(Struct, frozen=True, kw_only=True):
@@ -26,7 +26,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     may take `prefix_index_bytes` of memory, or twice that if prompts have only one block each.
 
     `prefix_knowledge` says from what it is known which prompt blocks a replica holds: from nothing, from what
-    was sent to it (unset as well), or from what its engine says of its cache. What was sent is believed to
+    was sent to it (unset as well), from that as far as answers and specs show that a cache reaches back, or
+    from what its engine says of its cache. What was sent is believed to
     be there for `prefix_ttl_s`; if that is unset, as long as there is memory, or for 2 s under `events`.
 
     What else holds for the queue is in `queue`; unset, as in logs from before there was one, nothing does,

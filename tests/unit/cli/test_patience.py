@@ -24,7 +24,8 @@ def test_a_simulated_fleet_is_as_patient_as_a_served_one() -> None:
         assert served.parameters[name].annotation == simulated.parameters[name].annotation
     assert served.parameters["max_hold"].default == simulated.parameters["max_hold_s"].default
     assert Scenario(trace="t", fleet="1x h100 llama-3-8b").patience == PATIENCE
-    assert ControlSettings(retry_budget=RetryBudget(), queue=QueueSettings()) == PATIENCE
+    usual = ControlSettings(retry_budget=RetryBudget(), queue=QueueSettings(), prefix_knowledge="answers")
+    assert usual == PATIENCE
 
 
 def test_options_reach_the_simulated_controller(tmp_path: Path) -> None:
@@ -46,7 +47,14 @@ def test_options_reach_the_simulated_controller(tmp_path: Path) -> None:
         saturation=Saturation(waiting=9, kv_usage=0.5, stale_after_s=2.0),
         engine_queue=1,
     )
-    expected = ControlSettings(max_attempts=2, max_held=3, max_hold_s=4, retry_budget=budget, queue=queue)
+    expected = ControlSettings(
+        max_attempts=2,
+        max_held=3,
+        max_hold_s=4,
+        retry_budget=budget,
+        queue=queue,
+        prefix_knowledge="answers",
+    )
     assert read_header(log.read_bytes().splitlines()[0]).settings == expected
 
 

@@ -34,7 +34,7 @@ def _serve(
 
 
 def _with_cache(limits: Limits | None, **fields: Any) -> Controller:
-    controller = controller_of(**{one: fields.pop(one) for one in ("prefix_knowledge",) if one in fields})
+    controller = controller_of(prefix_knowledge=fields.pop("prefix_knowledge", "answers"))
     controller.on(Reported(0.0, "a", "ready", ReplicaSpec(models=("m",), limits=limits, **fields)))
     return controller
 
@@ -48,6 +48,7 @@ def _with_cache(limits: Limits | None, **fields: Any) -> Controller:
         (_with_cache(Limits(kv_blocks=150), expert_parallel=4), 1600),
         (_with_cache(Limits(prefix_caching=False)), 0),
         (_with_cache(Limits(kv_blocks=50), prefix_knowledge="events"), 1600),
+        (_with_cache(Limits(kv_blocks=50), prefix_knowledge="sent"), 1600),
     ],
 )
 def test_no_more_is_believed_than_a_cache_of_known_size_has_room_for(
@@ -66,7 +67,7 @@ def test_a_request_without_blocks_takes_room_in_a_cache_as_well() -> None:
 
 
 def test_answers_show_that_a_prompt_is_gone_and_that_it_is_back() -> None:
-    controller = controller_of("a")
+    controller = controller_of("a", prefix_knowledge="answers")
     found = [_serve(controller, _prompt(f"q{n}", 1000 * (n % 2)), 0) for n in range(12)]
     assert found[:2] == [0, 0]
     assert found[2] == found[4] == 1600
@@ -77,7 +78,7 @@ def test_answers_show_that_a_prompt_is_gone_and_that_it_is_back() -> None:
 
 
 def test_what_a_guessed_prompt_really_counts_is_taken_into_account() -> None:
-    controller = controller_of("a")
+    controller = controller_of("a", prefix_knowledge="answers")
     for n in range(12):
         controller.on(Arrived(1.0, _prompt(f"q{n}", 1000 * (n % 2))))
         controller.on(Finished(1.0, f"q{n}", prompt_tokens=400, cached_tokens=400))
@@ -85,7 +86,7 @@ def test_what_a_guessed_prompt_really_counts_is_taken_into_account() -> None:
 
 
 def test_an_engine_that_tells_nothing_but_what_was_cached_is_understood() -> None:
-    controller = controller_of("a")
+    controller = controller_of("a", prefix_knowledge="answers")
     for n in range(12):
         controller.on(Arrived(1.0, _prompt(f"q{n}", 1000 * (n % 2))))
         controller.on(Finished(1.0, f"q{n}", cached_tokens=0))
@@ -93,7 +94,7 @@ def test_an_engine_that_tells_nothing_but_what_was_cached_is_understood() -> Non
 
 
 def test_an_answer_that_moved_is_no_witness_of_either_cache() -> None:
-    controller = controller_of("a", "b")
+    controller = controller_of("a", "b", prefix_knowledge="answers")
     for n in range(12):
         name = f"q{n}"
         controller.on(Arrived(1.0, _prompt(name)))
@@ -106,7 +107,7 @@ def test_an_answer_that_moved_is_no_witness_of_either_cache() -> None:
 
 
 def test_an_answer_that_went_on_elsewhere_is_no_witness() -> None:
-    controller = controller_of("a", max_attempts=100)
+    controller = controller_of("a", max_attempts=100, prefix_knowledge="answers")
     for n in range(12):
         name = f"q{n}"
         controller.on(Arrived(1.0, _prompt(name)))
@@ -120,7 +121,7 @@ def test_an_answer_that_went_on_elsewhere_is_no_witness() -> None:
 
 
 def test_a_prompt_that_was_computed_elsewhere_is_no_witness() -> None:
-    controller = controller_of("a", "b")
+    controller = controller_of("a", "b", prefix_knowledge="answers")
     for n in range(12):
         flight = controller.state.admit(_prompt(f"q{n}"), "m")
         controller.state.launch_apart(flight, "a", "b", 1.0)
@@ -132,7 +133,7 @@ def test_a_prompt_that_was_computed_elsewhere_is_no_witness() -> None:
 
 
 def test_a_log_of_what_was_learned_replays_bit_for_bit() -> None:
-    controller = controller_of(routing="prefix_affinity")
+    controller = controller_of(routing="prefix_affinity", prefix_knowledge="answers")
     lines = [header(controller)]
     spec = ReplicaSpec(models=("m",), limits=Limits(kv_blocks=600))
     events: list[Event] = [Reported(0.0, "a", "ready", spec)]

@@ -13,7 +13,7 @@ from millrace.bench.demo.settings import MODEL, DemoSettings
 from millrace.bench.demo.workload import jobs
 from millrace.bench.prompts import Planned
 from millrace.bench.report import Run
-from millrace.control import Controller
+from millrace.control import Controller, ControlSettings
 from millrace.core.calibration import Scattered, Shared, Timed, fit_shared
 from millrace.core.cost import Linear, StepShape
 from millrace.core.outcome import Outcome
@@ -22,6 +22,8 @@ from millrace.core.speeds import attended_s, context_s
 from millrace.policies import load
 from millrace.simulate import ServerSpec, Simulation, simulate
 from millrace.simulate.surroundings import Surroundings
+
+LIKE_SERVE = ControlSettings(prefix_knowledge="answers")
 
 
 class Rehearsal(Struct, frozen=True, kw_only=True):
@@ -106,7 +108,7 @@ def _simulated(
     return simulate(
         jobs(planned),
         [ServerSpec(id=name, spec=spec, cost=cost) for name, cost in zip(names, costs, strict=True)],
-        Controller(load("routing", routing), load("queueing", "fcfs")),
+        Controller(load("routing", routing), load("queueing", "fcfs"), LIKE_SERVE),
         load("batching", "split_fuse"),
         slo=settings.slo,
         surroundings=Surroundings(

@@ -69,7 +69,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     max_held: int = PATIENCE.max_held
     max_hold_s: float = PATIENCE.max_hold_s
     max_waiting: int | None = None
-    prefix_knowledge: PrefixKnowledge = "sent"
+    prefix_knowledge: PrefixKnowledge = "answers"
     prefix_ttl: float | None = None
     prefix_index_bytes: int = PATIENCE.prefix_index_bytes
     block_tokens: int | None = None
