@@ -37,11 +37,8 @@ class HostTier:
             if lacking <= self.free.count:
                 break
             self.drop(one)
-        if lacking > 0:
-            first = self.free.take_after(copy.blocks[-1]) if copy.blocks else None
-            if first is not None:
-                copy.blocks.append(first)
-            copy.blocks += self.free.take(blocks - len(copy.blocks))
+        for _ in range(lacking):
+            copy.blocks.append(self.free.take_after(copy.blocks[-1] if copy.blocks else self.blocks))
         self.copies[sequence] = copy
         self.copies.move_to_end(sequence)
         return copy

@@ -178,7 +178,7 @@ class SwappingBatch(Batch):
 
     def _make_way(self, first: Sequence) -> None:
         """Let as many of the less important give way as it takes for the first to run, if that is enough."""
-        need = -(-first.length // self.block_tokens)
+        need = -(-first.length // self.block_tokens) + (len(self.running) if first in self._saved else 0)
         room = self.pool.free + sum(len(swap.table) for swap in self.leaving)
         seats, giving = self.seats, []
         lower = [one for one in self.running if one.priority < first.priority]
@@ -214,9 +214,10 @@ class SwappingBatch(Batch):
         length, saved = sequence.length, self._saved[sequence]
         hits = self._hits(sequence, length) if sequence.blocks else 0
         blocks = -(-length // self.block_tokens)
-        if not self.pool.acquire(sequence.table, sequence.blocks[:hits], blocks):
-            self._stuck_at = self.pool.eased
-            return False
+        if self.pool.free < blocks + len(self.running):
+            return False  # else it would give way again at once, for the next blocks of those who run
+        took = self.pool.acquire(sequence.table, sequence.blocks[:hits], blocks)
+        assert took, "there is room for all of it"
         self._dequeue(sequence)
         sequence.published = hits
         self._saved[sequence] = max(saved, hits * self.block_tokens)

@@ -102,3 +102,30 @@ def test_a_host_copy_grows_where_it_is_and_only_as_many_make_room_as_it_takes() 
 def test_adapters_and_swaps_are_not_limited_together() -> None:
     with pytest.raises(ValueError, match="leave out one of the two"):
         Replica(Limits(adapters=1), load("batching", "split_fuse"), swap=FREE)
+
+
+@pytest.mark.parametrize(("block_s", "token_s"), [(1.0, 0.01), (None, 1.0), (1.0, None)])
+def test_who_is_sooner_computed_again_than_copied_or_may_be_is_computed_again(
+    block_s: float | None, token_s: float | None
+) -> None:
+    swapping = Swapping(host_blocks=40, block_s=block_s, token_s=token_s, preempting=True)
+    made = Host(Limits(kv_blocks=12, block_tokens=2, sequences=1), swapping)
+    made.add([1] * 4, 8, 0)
+    made.step()
+    made.add([0] * 3, 6, 1)
+    while made.step():
+        pass
+    assert not made.batch.known
+    assert (made.batch.counts.swapped, made.batch.counts.recomputed) == (0, 1)
+
+
+def test_swaps_that_are_not_overlapped_are_waited_for_by_the_very_next_step() -> None:
+    swapping = Swapping(host_blocks=40, block_s=0.0, token_s=1.0, overlapped=False, preempting=True)
+    made = Host(Limits(kv_blocks=12, block_tokens=2, sequences=1), swapping)
+    made.add([1] * 4, 8, 0)
+    made.step()
+    made.add([0] * 3, 6, 1)
+    while made.step():
+        assert not made.under_way
+    assert not made.batch.known
+    assert made.batch.counts.in_blocks > 0
