@@ -121,7 +121,9 @@ def test_who_is_sooner_computed_again_than_copied_or_may_be_is_computed_again(
 
 def test_swaps_that_are_not_overlapped_are_waited_for_by_the_very_next_step() -> None:
     swapping = Swapping(host_blocks=40, block_s=0.0, token_s=1.0, overlapped=False, preempting=True)
-    made = Host(Limits(kv_blocks=12, block_tokens=2, sequences=1), swapping)
+    made = Host(
+        Limits(step_tokens=2, kv_blocks=12, block_tokens=2, sequences=1, prefix_caching=False), swapping
+    )
     made.add([1] * 4, 8, 0)
     made.step()
     made.add([0] * 3, 6, 1)
