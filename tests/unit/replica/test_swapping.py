@@ -131,3 +131,16 @@ def test_swaps_that_are_not_overlapped_are_waited_for_by_the_very_next_step() ->
         assert not made.under_way
     assert not made.batch.known
     assert made.batch.counts.in_blocks > 0
+
+
+def test_a_priority_changes_while_a_sequence_runs_and_while_it_waits() -> None:
+    made = Host(Limits(kv_blocks=12, block_tokens=2, sequences=1), FREE)
+    for _ in range(3):
+        made.add([1] * 4, 4, 1)
+        made.step()
+    assert made.batch.prioritise("s0", 2)
+    assert made.batch.prioritise("s2", 2)
+    assert [one.id for one in made.batch.queue] == ["s2", "s1"]
+    assert not made.batch.prioritise("nobody", 2)
+    made.step()
+    assert [one.id for one in made.batch.running] == ["s0"], "equals do not give way"
