@@ -136,7 +136,7 @@ def test_swaps_that_are_not_overlapped_are_waited_for_by_the_very_next_step() ->
 def test_a_priority_changes_while_a_sequence_runs_and_while_it_waits() -> None:
     made = Host(Limits(kv_blocks=12, block_tokens=2, sequences=1), FREE)
     for _ in range(3):
-        made.add([1] * 4, 4, 1)
+        made.add([1] * 4, 8, 1)
         made.step()
     assert made.batch.prioritise("s0", 2)
     assert made.batch.prioritise("s2", 2)
