@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class First:
 
 async def _asked(
     policies: Mapping[str, Any], requests: int, log: Path | None = None
-) -> dict[tuple[str, str], int]:
+) -> Counter[tuple[str, str]]:
     """Ask a gateway of two engines, with these shadows; return what it counted."""
     shadows = Shadows(policies)
     settings = ControlSettings(log_scores=True)
@@ -64,7 +65,7 @@ async def _asked(
     for (policy, how), count in shadows.counted.items():
         line = f'millrace_shadow_decision_total{{policy="{policy}",agreement="{how}"}} {float(count)}'
         assert line in page
-    return dict(shadows.counted)
+    return shadows.counted
 
 
 def test_agreement_is_counted_by_shadow() -> None:
