@@ -100,6 +100,11 @@ class FleetView(Struct, kw_only=True, eq=False):
     ready: dict[str | tuple[str, str], tuple[ReplicaView, ...]] | None = None
     flights: Mapping[str, Underway] = {}
 
+    def waited_s(self, request: Request) -> float | None:
+        """Return how long ago a request came in; None for one that is not under way."""
+        flight = self.flights.get(request.id)
+        return None if flight is None else self.now_s - flight.arrived_s
+
     def able(self, request: Request) -> tuple[ReplicaView, ...]:
         """Return the ready replicas that answer for the model, by id; those to avoid only if all are."""
         ready = self.ready_for(request.model)

@@ -205,5 +205,5 @@ class Policy:
             self.trusted = in_order >= (self.distrust_below if self.trusted else self.trust_from)
 
     def _is_due(self, request: Request, fleet: FleetView) -> bool:
-        flight = fleet.flights.get(request.id)
-        return flight is not None and fleet.now_s - flight.arrived_s >= self.patience_s
+        waited_s = fleet.waited_s(request)
+        return waited_s is not None and waited_s >= self.patience_s

@@ -40,8 +40,8 @@ class Policy:
         return sorted(waiting, key=lambda one: -inf if self._is_due(one, fleet) else -_hit_rate(one, fleet))
 
     def _is_due(self, request: Request, fleet: FleetView) -> bool:
-        flight = fleet.flights.get(request.id)
-        return flight is not None and fleet.now_s - flight.arrived_s >= self.patience_s
+        waited_s = fleet.waited_s(request)
+        return waited_s is not None and waited_s >= self.patience_s
 
 
 def _hit_rate(request: Request, fleet: FleetView) -> float:

@@ -82,7 +82,7 @@ class Policy:
     def _least_first(self, waiting: list[Request], fleet: FleetView) -> Iterator[Request]:
         """A heap, since mostly the first alone is asked for; places decide between equals."""
         attained = [self.attained_tokens(one.session, fleet.now_s) for one in waiting]
-        waits_s = [_waited_s(one, fleet) for one in waiting]
+        waits_s = [fleet.waited_s(one) or 0.0 for one in waiting]
         most, longest_s = max(attained) or 1.0, max(waits_s) or 1.0
         share = self.service_share
         heap = [
@@ -104,8 +104,3 @@ class Policy:
         for name in faded:
             del self._attained[name]
         self._tidy_at = max(FEW_PROGRAMS, 2 * len(self._attained))
-
-
-def _waited_s(request: Request, fleet: FleetView) -> float:
-    flight = fleet.flights.get(request.id)
-    return 0.0 if flight is None else fleet.now_s - flight.arrived_s
